@@ -1,0 +1,39 @@
+"""The shapes in which packets and datagrams enter and leave the core.
+
+Owns the four tuples that cross the border between the core and the kernel's side; nothing else.
+
+*TUN frame*: ``bytes``, a 10-byte ``struct virtio_net_hdr`` (host order) followed by the packet or super-packet.
+A plain TUN without vnet header prefixes ten zero bytes, so the core sees one form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mlvpn.core.events import Address
+
+Delivery = Sequence[bytes]
+"""One TUN frame to write, as buffers for one ``writev``: the first begins with the 10-byte virtio_net_hdr."""
+
+
+class ReceivedTrain(NamedTuple):
+    """What one receive call brought: datagrams of ``datagram_bytes`` each, the last may be shorter."""
+
+    link: str
+    """Name of the configured link whose socket it came in on."""
+    source: Address
+    data: bytes
+    datagram_bytes: int
+    arrival_ns: int
+    """When the kernel had it, on the monotonic clock that ``now_ns`` uses."""
+
+
+class Train(NamedTuple):
+    """What one send call takes: datagrams of ``datagram_bytes`` each, the last may be shorter."""
+
+    link: str
+    destination: Address | None
+    """None: the address the socket's link is configured with (a client's remotehost)."""
+    data: bytes
+    datagram_bytes: int
