@@ -1,0 +1,54 @@
+"""The replay window of one link and direction: each lseq is accepted once.
+
+Owns the memory of which lseq have been seen. Does not own authentication: only ask about datagrams that are already
+proven authentic, otherwise a forged lseq would push the window past the real ones.
+
+One Python int is the bitmap: bit 0 stands for the highest lseq seen, bit n for the one n below. Shifting a kilobyte
+costs about 0.2 us, and a train in order costs one shift, so no ring of blocks (RFC 6479) is needed to be fast;
+what is kept of that RFC is that the window only ever moves forward, and never by rewriting it bit by bit.
+"""
+
+from __future__ import annotations
+
+WINDOW_BITS = 8192
+"""A link at 1 Gbit/s sends about 90,000 datagrams a second: 8192 is 90 ms of reordering within one link."""
+
+_MASK = (1 << WINDOW_BITS) - 1
+
+
+class ReplayWindow:
+    """Which of the newest ``WINDOW_BITS`` lseq were accepted; everything older counts as seen."""
+
+    __slots__ = ("_seen", "highest_lseq")
+
+    def __init__(self) -> None:
+        self.highest_lseq = -1
+        """The newest lseq accepted; -1 before the first."""
+        self._seen = 0
+
+    def accept(self, lseq: int) -> bool:
+        """Record ``lseq`` and return True if it is fresh; return False if seen before or older than the window."""
+        age = self.highest_lseq - lseq
+        if age < 0:
+            self._advance(-age, 1)
+            return True
+        if age >= WINDOW_BITS or self._seen >> age & 1:
+            return False
+        self._seen |= 1 << age
+        return True
+
+    def accept_range(self, first_lseq: int, count: int) -> bool:
+        """Record a whole train if all of it is newer than anything seen; else record nothing and return False.
+
+        HOT PATH: one call for each train that arrives in order. After False, ask for each lseq by itself.
+        """
+        if first_lseq <= self.highest_lseq:
+            return False
+        self._advance(first_lseq + count - 1 - self.highest_lseq, count)
+        return True
+
+    def _advance(self, distance: int, newly_seen: int) -> None:
+        self.highest_lseq += distance
+        # Comparing first bounds the memory: lseq has 48 bits, and a shift by one is as long as the number it makes.
+        shifted = self._seen << distance if distance < WINDOW_BITS else 0
+        self._seen = (shifted | (1 << min(newly_seen, WINDOW_BITS)) - 1) & _MASK
