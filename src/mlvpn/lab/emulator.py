@@ -8,7 +8,8 @@ it ends when stdin closes, so it cannot outlive who started it.
 
 Timing: one process, one loop. It sleeps in ``select`` (microsecond timeouts; ``epoll`` in Python has milliseconds)
 until a frame comes in or the next one is due, as SCHED_FIFO where the kernel allows it, so that a busy machine does
-not become a slow link. Lateness never adds up: departures are computed from arrivals, not from when the loop woke.
+not become a slow link. Arrivals are stamped by the kernel and departures computed from them, not from when the loop
+woke: on a virtual machine a core can vanish for 30 ms, and a link idle meanwhile would lose capacity nobody ordered.
 
 Control socket: JSON lines, one answer per request; see ``wan.Emulator`` for the other side of it.
 
@@ -16,7 +17,7 @@ Control socket: JSON lines, one answer per request; see ``wan.Emulator`` for the
     {"op": "cut" | "heal" | "restart_trace", "link": name, "direction": "up" | "down" | null}
     {"op": "configure", "link": ..., "direction": ..., "changes": {ChannelSpec field: value}}
 
-Sources: packet(7), sched(7).
+Sources: packet(7), socket(7), sched(7).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic_ns
+from time import monotonic_ns, time_ns
 from typing import Any
 
 from mlvpn.lab.channel import NS_PER_S, Channel, ChannelSpec
@@ -59,6 +60,11 @@ ETH_P_ALL = 3
 SOL_PACKET = 263
 PACKET_STATISTICS = 6
 PACKET_IGNORE_OUTGOING = 23
+SO_TIMESTAMPNS = 35
+TIMESTAMP = struct.Struct("@ll")
+"""struct timespec of the wall clock, when the frame came in."""
+unpack_timestamp = TIMESTAMP.unpack
+TIMESTAMP_SPACE_BYTES = socket.CMSG_SPACE(TIMESTAMP.size)
 
 
 def open_interface(name: str) -> socket.socket:
@@ -67,6 +73,7 @@ def open_interface(name: str) -> socket.socket:
     sock.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
     sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), SOCKET_BUFFER_BYTES)
     sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_SNDBUFFORCE", 32), SOCKET_BUFFER_BYTES)
+    sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     sock.bind((name, ETH_P_ALL))
     sock.setblocking(False)
     return sock
@@ -89,10 +96,13 @@ class Wire:
 
     def take_in(self) -> None:
         """Read what has come in, at most one burst. HOT PATH."""
-        receive, offer = self.source.recv, self.channel.offer
+        receive, offer = self.source.recvmsg, self.channel.offer
+        ahead_ns = time_ns() - monotonic_ns()
         try:
             for _ in range(BURST_FRAMES):
-                offer(receive(FRAME_BYTES), monotonic_ns())
+                frame, ancillary, _, _ = receive(FRAME_BYTES, TIMESTAMP_SPACE_BYTES)
+                seconds, rest_ns = unpack_timestamp(ancillary[0][2])
+                offer(frame, seconds * NS_PER_S + rest_ns - ahead_ns)
         except BlockingIOError:
             return
         except OSError:
