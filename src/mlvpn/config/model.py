@@ -61,7 +61,7 @@ class LinkConfig:
 
     name: str
     bindhost: str | None
-    """IP address; None = any."""
+    """IP address; None = any. A client may have 0.0.0.0 or :: of another version than its peer, meaning just any."""
     bindport: int | None
     """None = the kernel chooses."""
     bindfib: int

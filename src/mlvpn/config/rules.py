@@ -53,7 +53,7 @@ class _Checker:
             self._error("there is no section [general]; add one with mode and password")
             return
         if not self._is_set(GENERAL, "mode"):
-            self._error("required, but not set; add mode = client or mode = server", GENERAL, "mode")
+            self._error("required, but missing or empty; add mode = client or mode = server", GENERAL, "mode")
         if not self._config.links:
             self._error("there is no link; add a section such as [link1] for each")
         elif len(self._config.links) > LINKS_LIMIT:
@@ -67,13 +67,13 @@ class _Checker:
         if self._mlvpn1:
             if not password:
                 self._error(
-                    "required by protocol mlvpn1, but not set; add the password of both ends", GENERAL, "password"
+                    "required by protocol mlvpn1, but missing or empty; add the password of both ends", GENERAL, "password"
                 )
         elif private != peer:
             missing, there = ("peer_key", "private_key") if private else ("private_key", "peer_key")
-            self._error(f"required beside {there}, but not set; add it, or use password alone", GENERAL, missing)
+            self._error(f"required beside {there}, but missing or empty; add it, or use password alone", GENERAL, missing)
         elif not private and not password:
-            self._error("required, but not set; add a password, or private_key and peer_key", GENERAL, "password")
+            self._error("required, but missing or empty; add a password, or private_key and peer_key", GENERAL, "password")
         elif private and password:
             self._warn("not used, because there is a private_key; delete one of the two", GENERAL, "password")
         if not private and self._is_set(GENERAL, "psk") and not self._mlvpn1:
@@ -106,7 +106,7 @@ class _Checker:
         needed = {"client": ("remotehost", "remoteport"), "server": ("bindport",)}.get(self._config.general.mode, ())
         for key in needed:
             if not self._is_set(link.name, key):
-                self._error(f"required on a {self._config.general.mode}, but not set; add it", link.name, key)
+                self._error(f"required on a {self._config.general.mode}, but missing or empty; set it", link.name, key)
         if link.remotehost and link.bindhost and _versions_differ(link.remotehost, link.bindhost):
             self._error("of another IP version than remotehost; use one version for both", link.name, "bindhost")
         if link.bindfib:
@@ -212,8 +212,10 @@ def _is_bound(link: LinkConfig) -> bool:
 
 
 def _versions_differ(host: str, address: str) -> bool:
+    """True when no socket can go from ``address`` to ``host``; 0.0.0.0 and :: are commonly written for just any."""
     try:
-        return ipaddress.ip_address(host).version != ipaddress.ip_address(address).version
+        local = ipaddress.ip_address(address)
+        return not local.is_unspecified and local.version != ipaddress.ip_address(host).version
     except ValueError:  # a name may have addresses of both
         return False
 

@@ -35,9 +35,11 @@ class Kind:
     form: str
     """How a person writes it, for the documentation."""
     parse: Callable[[str], Any]
-    bare: int = 0
-    """What one counts for in the program's unit when a number has no unit; 0 where values are no numbers.
-    MLVPN 2.x knows bare numbers only, so this is also how it reads them."""
+    bare: float = 0
+    """What a number without unit is multiplied with to get the program's unit; 0 where values are no quantities.
+    MLVPN 2.x knows such numbers only."""
+    bare_unit: str = ""
+    """The name of that unit; empty: a pure number."""
 
 
 def _integer(text: str) -> int:
@@ -179,12 +181,12 @@ def choice(*words: str) -> Kind:
     return Kind(" or ".join(f"`{word}`" for word in words), parse)
 
 
-COUNT = Kind("number", _integer, bare=1)
-SWITCH = Kind("`1` or `0` (also yes/no, on/off, true/false)", _switch, bare=1)
-SECONDS = Kind("duration: `10s`, `1.5min`; a bare number is seconds", units.parse_duration_ns, bare=units.NS_PER_S)
-TOLERATED_LATENCY = Kind("duration: `80ms`; a bare number is milliseconds", _tolerated_latency_ns, bare=units.NS_PER_MS)
-TOLERATED_LOSS = Kind("percentage: `10%` or `10`", _tolerated_loss_ratio, bare=1)
-RATE = Kind("rate: `20Mbit`, `2.5MB/s`; a bare number is bytes per second", units.parse_rate_bps, bare=8)
+COUNT = Kind("number", _integer, 1)
+SWITCH = Kind("`1` or `0`; also yes/no, on/off, true/false", _switch, 1)
+SECONDS = Kind("duration, as `10s` or `1.5min`", units.parse_duration_ns, units.NS_PER_S, "seconds")
+TOLERATED_LATENCY = Kind("duration, as `80ms`", _tolerated_latency_ns, units.NS_PER_MS, "milliseconds")
+TOLERATED_LOSS = Kind("percentage, as `10%`", _tolerated_loss_ratio, 0.01, "percent")
+RATE = Kind("rate, as `20Mbit` or `2.5MB/s`", units.parse_rate_bps, 8, "bytes per second")
 PORT = Kind("port, 1 to 65535", _port)
 PATH = Kind("absolute path", _absolute_path)
 SOCKET_PATH = Kind("absolute path", _socket_path)
