@@ -1,0 +1,105 @@
+"""What the daemon asks of a protocol core, and what a core's snapshot looks like.
+
+Owns the ``Core`` protocol that every core satisfies (native and MLVPN 1) and the shape of its snapshot; owns no
+behaviour.
+
+A core does no I/O and reads no clock: ``now_ns`` is the monotonic clock and enters as an argument. After every call
+that brings something in, the daemon takes what came out, in this order: ``take_sends``, ``take_deliveries``,
+``take_events``; and then asks ``next_deadline_ns`` when it wants to be woken.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypedDict
+
+from mlvpn.config import Config
+from mlvpn.core.burst_io import Delivery, ReceivedTrain, Train
+from mlvpn.core.events import Address, Event
+
+
+class LinkSnapshot(TypedDict, total=False):
+    """One link, as `status` shows it; a value not known (yet) is None or absent."""
+
+    name: str
+    state: str
+    """One of "up", "lossy", "slow" (all three carry or could carry traffic) and "down"."""
+    reason: str | None
+    """Why it is not simply up, for a person: "no answer for 1.2 s", "interface wwan0 is missing"."""
+    fallback_only: bool
+    local: str | None
+    remote: str | None
+    rtt_ms: float | None
+    loss_ratio: float | None
+    sent_bps: float | None
+    received_bps: float | None
+    capacity_bps: float | None
+    queue_ms: float | None
+    mtu_bytes: int | None
+    sent_bytes: int
+    received_bytes: int
+    sent_datagrams: int
+    received_datagrams: int
+    last_heard_s: float | None
+    """Seconds since the last authentic datagram of the peer came in on it."""
+
+
+class CoreSnapshot(TypedDict, total=False):
+    """The whole core at one moment; JSON-able, additive only."""
+
+    protocol: str
+    cipher: str | None
+    session_age_s: float | None
+    """Seconds since the peer was first authenticated; None while there is no session."""
+    last_heard_s: float | None
+    queue_bytes: int
+    queue_packets: int
+    links: list[LinkSnapshot]
+    counters: dict[str, int]
+    drops: dict[str, int]
+    """Every cause by name, zeros included: packets or datagrams that came in and did not go on."""
+
+
+class Core(Protocol):
+    """One tunnel's protocol state."""
+
+    def receive(self, train: ReceivedTrain, now_ns: int) -> None:
+        """Take datagrams that came in on a link."""
+
+    def submit(self, frames: list[bytes], now_ns: int) -> None:
+        """Take TUN frames to carry to the peer."""
+
+    def tick(self, now_ns: int) -> None:
+        """Do what is due; called when ``next_deadline_ns`` has passed."""
+
+    def next_deadline_ns(self) -> int | None:
+        """Say when ``tick`` wants to be called, or None for never."""
+
+    def take_sends(self) -> list[Train]:
+        """Take the trains to send, in order."""
+
+    def take_deliveries(self) -> list[Delivery]:
+        """Take the frames to write to the TUN, in order."""
+
+    def take_events(self) -> list[Event]:
+        """Take what happened since the last call, in order."""
+
+    def socket_opened(self, link: str, local: Address, remote: Address | None, now_ns: int) -> None:
+        """Learn that a link has a (new) socket; ``remote``: its peer's resolved address, None where the peer comes."""
+
+    def socket_failed(self, link: str, reason: str, now_ns: int) -> None:
+        """Learn that no socket could be opened; the daemon tries again by itself."""
+
+    def link_lost(self, link: str, reason: str, now_ns: int) -> None:
+        """Learn that carrier, interface or address of a link is gone; ends with ``socket_opened``."""
+
+    def path_mtu(self, link: str, mtu_bytes: int, now_ns: int) -> None:
+        """Learn the kernel's idea of a link's path MTU (an IP packet's size) after a send was too big."""
+
+    def reconfigure(self, config: Config, now_ns: int) -> None:
+        """Apply a new configuration; links that stay keep their state."""
+
+    def close(self, now_ns: int) -> None:
+        """Tell the peer that this end goes, on every link; the last sends are taken afterwards."""
+
+    def snapshot(self, now_ns: int) -> CoreSnapshot:
+        """Describe everything for `status`."""

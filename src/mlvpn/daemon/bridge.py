@@ -1,0 +1,132 @@
+"""The bridge between the kernel and the core: bursts in, bursts out, one timer. HOT PATH.
+
+Owns the readers on the TUN device and the link sockets, and the order of things after each of them:
+
+    readable --> read a burst --> core.submit / core.receive --> flush
+    flush: sends, deliveries, events out of the core; the timer armed for the core's next deadline
+
+Decides nothing: what to send is the core's matter, what events mean is the worker's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from operator import attrgetter
+
+from mlvpn.core.burst_io import Train
+from mlvpn.core.events import Event
+from mlvpn.core.interface import Core
+from mlvpn.system.tun import Tun
+from mlvpn.system.udp import LinkSocket, SendFailed, TooBig
+
+_link_of = attrgetter("link")
+
+
+READ_FRAMES = 256
+READ_BYTES = 1 << 20
+"""One TUN read burst ends here, so that the links are served in between: some 5 ms of work."""
+RECEIVE_TRAINS = 16
+"""Likewise for one link: 16 trains of up to 64 KB."""
+
+
+class Bridge:
+    """Carries bursts between one core, one device and the sockets of the links."""
+
+    def __init__(
+        self, core: Core, device: Tun, happened: Callable[[Event], None], failed: Callable[[SendFailed], None]
+    ) -> None:
+        self._core = core
+        self._device = device
+        self._happened = happened
+        self._failed = failed
+        self.unsent_datagrams: Counter[str] = Counter()
+        """Link -> datagrams the core sent while the link had no socket; the core learns of them as of any loss."""
+        self._sockets: dict[str, LinkSocket] = {}
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_ns = 0
+        """When the timer goes off; means something only while there is a timer."""
+        self._loop.add_reader(device.fileno(), self._device_readable)
+
+    def socket(self, link: str) -> LinkSocket | None:
+        """Return a link's socket, if it has one."""
+        return self._sockets.get(link)
+
+    def attach(self, link: str, link_socket: LinkSocket) -> None:
+        """Carry a link's datagrams over this socket from now on."""
+        self.detach(link)
+        self._sockets[link] = link_socket
+        self._loop.add_reader(link_socket.fileno(), self._socket_readable, link_socket)
+
+    def detach(self, link: str) -> None:
+        """Close a link's socket, if it has one."""
+        old = self._sockets.pop(link, None)
+        if old is not None:
+            self._loop.remove_reader(old.fileno())
+            old.close()
+
+    def close(self) -> None:
+        """Stop carrying; the device stays open."""
+        self._loop.remove_reader(self._device.fileno())
+        for link in list(self._sockets):
+            self.detach(link)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _device_readable(self) -> None:
+        frames = self._device.read_burst(READ_FRAMES, READ_BYTES)
+        self._core.submit(frames, time.monotonic_ns())
+        self.flush()
+
+    def _socket_readable(self, link_socket: LinkSocket) -> None:
+        trains = link_socket.receive_burst(RECEIVE_TRAINS)
+        now_ns = time.monotonic_ns()
+        for train in trains:
+            self._core.receive(train, now_ns)
+        self.flush()
+
+    def _due(self) -> None:
+        self._timer = None
+        self._core.tick(time.monotonic_ns())
+        self.flush()
+
+    def flush(self) -> None:
+        """Take everything out of the core; to be called after anything was put in."""
+        core = self._core
+        for link, trains in groupby(core.take_sends(), _link_of):
+            self._send(link, trains)
+        deliveries = core.take_deliveries()
+        if deliveries:
+            self._device.write_burst(deliveries)
+        for event in core.take_events():
+            self._happened(event)
+        self._arm(core.next_deadline_ns())
+
+    def _send(self, link: str, trains: Iterable[Train]) -> None:
+        link_socket = self._sockets.get(link)
+        if link_socket is None:
+            self.unsent_datagrams[link] += sum(-(-len(train.data) // train.datagram_bytes) for train in trains)
+            return
+        for problem in link_socket.send_burst(trains):
+            match problem:
+                case TooBig():
+                    self._core.path_mtu(link, problem.mtu_bytes, time.monotonic_ns())
+                case SendFailed():
+                    self._failed(problem)
+
+    def _arm(self, deadline_ns: int | None) -> None:
+        """Have the timer go off at the deadline or earlier.
+
+        A timer that is armed for an earlier moment stays: waking once for nothing costs less than arming anew after
+        each burst.
+        """
+        if deadline_ns is None or (self._timer is not None and self._armed_ns <= deadline_ns):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed_ns = deadline_ns
+        self._timer = self._loop.call_at(deadline_ns / 1e9, self._due)

@@ -1,0 +1,304 @@
+"""The unprivileged process: drops root, starts the tunnel, obeys signals, ends well.
+
+Owns the order of start and end, reload, what each event of the core causes, and the once-a-second housekeeping. Does
+not own packets (bridge.py), sockets (links.py), the script (script.py) or the protocol (core).
+
+    drop root -> read config -> script, device, control socket -> keys -> core, bridge, links -> Running TERM, INT,
+    QUIT or `quit`: tell the peer -> script called down -> exit 0        HUP or `reload`: apply the difference
+
+After the drop the root directory is empty: whatever Python imports late is missing. So everything is imported before,
+and ``late_imports`` says what was not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures.thread  # noqa: F401 (loaded lazily by run_in_executor; missing in the chroot)
+import encodings.idna  # noqa: F401 (loaded lazily by socket code; missing in the chroot)
+import gc
+import itertools
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mlvpn.config.difference import Difference, diff, keep_start_only
+from mlvpn.config.file import decode
+from mlvpn.config.load import parse
+from mlvpn.config.model import Config
+from mlvpn.core.events import Event, LinkDown, LinkUp, Log, SocketWanted
+from mlvpn.core.interface import Core
+from mlvpn.daemon import log, protocols
+from mlvpn.daemon.bridge import Bridge
+from mlvpn.daemon.control import ControlServer
+from mlvpn.daemon.life import Life
+from mlvpn.daemon.links import Links
+from mlvpn.daemon.options import Options
+from mlvpn.daemon.script import StatusScript
+from mlvpn.daemon.title import Title, worker_title
+from mlvpn.errors import Error
+from mlvpn.system import privileges
+from mlvpn.system.notify import Notifier
+from mlvpn.system.privsep import (
+    FIRST_UNPRIVILEGED_PORT,
+    PASSED_ON,
+    ChannelClosed,
+    ListenControl,
+    OpenTun,
+    Quit,
+    ReadConfig,
+    Running,
+    SetScript,
+    WorkerEnd,
+)
+from mlvpn.system.tun import Tun, TunInfo
+
+HOUSEKEEPING_S = 1.0
+COLLECT_EVERY = 60
+"""Housekeepings between two garbage collections: cycles come only from errors and clients, never from packets."""
+
+_log = log.logger()
+_imported: frozenset[str] = frozenset()
+
+
+class Jail(NamedTuple):
+    """Who and where the worker becomes."""
+
+    identity: privileges.Identity
+    root: Path
+
+
+def run(options: Options, channel: socket.socket, jail: Jail | None, notifier: Notifier) -> int:
+    """Be the worker; return the exit code."""
+    global _imported
+    os.setsid()  # signals of the terminal come by way of [priv], once
+    _imported = frozenset(sys.modules)
+    if jail is None:
+        _log.warning("running as root, as asked: who breaks in here owns the machine")
+    else:
+        privileges.drop(jail.identity, jail.root)
+    return asyncio.run(Worker(options, notifier).run(channel))
+
+
+def late_imports() -> list[str]:
+    """Return the modules imported after the drop: each would have failed in a real chroot had its file been needed."""
+    return sorted(sys.modules.keys() - _imported)
+
+
+class Worker:
+    """One tunnel, from start to end."""
+
+    _end: WorkerEnd
+    _ended: asyncio.Future[int]
+    _config: Config
+    _tun: Tun
+    _script: StatusScript
+    _core: Core
+    _bridge: Bridge
+    _links: Links
+
+    def __init__(self, options: Options, notifier: Notifier) -> None:
+        self._options = options
+        self._notifier = notifier
+        self._title = Title(options.natural_title)
+        self._life = Life(options)
+        self._control = ControlServer({"status": self._status, "reload": self._reload_asked, "quit": self._quit_asked})
+        self._reload_turn = asyncio.Lock()
+
+    async def run(self, channel: socket.socket) -> int:
+        """Start, carry traffic until told to end, end."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_defect)
+        self._ended = loop.create_future()
+        self._end = WorkerEnd(channel, self._orphaned)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+        await self._start()
+        housekeeping = asyncio.create_task(self._keep_house())
+        code = await self._ended
+        housekeeping.cancel()
+        await self._shut_down()
+        return code
+
+    # Start, in this order.
+
+    async def _start(self) -> None:
+        self._config = config = await self._read_config()
+        general = config.general
+        if general.statuscommand:
+            await self._end.ask(SetScript(general.statuscommand))
+        info, fd = await self._end.ask_descriptor(OpenTun(general.interface_name, general.tuntap, general.mtu))
+        self._tun = Tun(fd, TunInfo(**info))
+        path, fd = await self._end.ask_descriptor(ListenControl(general.control_unix_path or ""))
+        await self._control.start(socket.socket(fileno=fd))
+        self._script = StatusScript(self._end, general, self._tun.info.name)
+        self._start_core(await protocols.make_core(config), config)
+        await self._end.ask(Running(_privileged_ports(config)))
+        gc.collect()
+        gc.freeze()
+        gc.disable()  # no pauses among packets; _keep_house collects
+        self._notifier.ready()
+        _log.info("%s runs as %s on %s, control socket %s", self._options.name, general.mode, self._tun.info.name, path)
+        if self._tun.info.plain_because:
+            logger = log.logger("tuntap")
+            logger.warning(
+                "%s has no offloads: %s; bulk traffic is slower", self._tun.info.name, self._tun.info.plain_because
+            )
+
+    async def _read_config(self) -> Config:
+        filename, fd = await self._end.ask_descriptor(ReadConfig())
+        with open(fd, "rb") as file:  # noqa: PTH123 (a descriptor, not a path)
+            config = parse(decode(file.read(), filename), filename)
+        for warning in config.warnings:
+            log.logger("config").warning("%s", warning)
+        return config
+
+    def _start_core(self, core: Core, config: Config) -> None:
+        self._core = core
+        self._bridge = Bridge(core, self._tun, self._happened, lambda problem: self._links.lost(problem))
+        self._links = Links(core, self._bridge, self._end, config.general.mode)
+        for link in config.links:
+            self._links.open(link)
+
+    # While it runs.
+
+    def _happened(self, event: Event) -> None:
+        match event:
+            case Log(level, token, text):
+                log.emit(level, token, text)
+            case LinkUp(link):
+                _log.info("link %s is up", link)
+                self._script.link_up(link)
+            case LinkDown(link, reason):
+                _log.warning("link %s is down: %s", link, reason)
+                self._script.link_down(link)
+            case SocketWanted(link):
+                self._links.reopen(link)
+
+    async def _keep_house(self) -> None:
+        reported: set[str] = set()
+        for turn in itertools.count(1):
+            self._show_title()
+            self._notifier.watchdog()
+            if turn % COLLECT_EVERY == 0:
+                gc.collect()
+            for name in late_imports():
+                if name not in reported:
+                    log.logger("privsep").warning("module %s was imported after the chroot: import it before", name)
+            reported.update(late_imports())
+            await asyncio.sleep(HOUSEKEEPING_S)
+
+    def _show_title(self) -> None:
+        self._title.show(worker_title(self._options.name, self._core.snapshot(time.monotonic_ns())["links"]))
+
+    # Reload.
+
+    def _hang_up(self) -> None:
+        self._reload_task = asyncio.create_task(self._reload_asked())
+
+    async def _reload(self) -> list[str]:
+        """Apply what changed in the file and say what that was; when it is bad, keep the old one and raise."""
+        async with self._reload_turn:
+            self._notifier.reloading()
+            try:
+                lines = await self._apply(await self._read_config())
+            except Error as error:
+                for line in str(error).splitlines():
+                    log.logger("config").error("%s", line)
+                log.logger("config").error("reload: the configuration stays as it was")
+                raise
+            finally:
+                self._notifier.ready()
+            for line in lines:
+                log.logger("config").info("reload: %s", line)
+            self._life.reloaded()
+            return lines
+
+    async def _apply(self, new: Config) -> list[str]:
+        old, difference = self._config, diff(self._config, new)
+        new = keep_start_only(old, new)
+        if protocols.same_secrets(old, new):
+            self._core.reconfigure(new, time.monotonic_ns())
+            self._follow(difference, new)
+        else:
+            await self._replace_core(new)
+        self._config = new
+        self._script.general = new.general
+        self._bridge.flush()
+        return difference.lines() or ["nothing changed"]
+
+    def _follow(self, difference: Difference, new: Config) -> None:
+        """Open and close links as the new configuration says."""
+        for name in difference.removed:
+            self._script.link_down(name)
+            self._links.close(name)
+        for link in new.links:
+            if link.name in difference.added or link.name in difference.restarted:
+                self._links.open(link)
+
+    async def _replace_core(self, new: Config) -> None:
+        """Begin anew with other keys: nothing of the old session can be kept."""
+        core = await protocols.make_core(new)
+        self._stop_core()
+        self._start_core(core, new)
+
+    # What the control socket asks.
+
+    async def _status(self) -> dict[str, Any]:
+        return {**self._life.describe(self._config, self._tun), **self._core.snapshot(time.monotonic_ns())}
+
+    async def _reload_asked(self) -> dict[str, Any]:
+        try:
+            return {"changes": await self._reload()}
+        except Error as error:
+            return {"error": str(error), "exit_code": error.exit_code}
+
+    async def _quit_asked(self) -> dict[str, Any]:
+        self._stop()
+        return {"stopping": True}
+
+    # The end.
+
+    def _stop(self) -> None:
+        """End well; asked a second time (the script may be slow), end now."""
+        if self._ended.done():
+            os._exit(0)
+        self._ended.set_result(0)
+
+    def _orphaned(self) -> None:
+        _log.critical("the privileged process is gone: ending")
+        if not self._ended.done():
+            self._ended.set_result(1)
+
+    async def _shut_down(self) -> None:
+        """Tell the peer, then have the script undo what it did."""
+        self._notifier.stopping()
+        self._stop_core()
+        try:
+            await self._end.ask(Quit())
+            await self._script.finish()
+        except ChannelClosed:
+            pass  # nobody is left to run a script
+        self._control.close()
+        _log.info("%s has ended", self._options.name)
+
+    def _stop_core(self) -> None:
+        self._core.close(time.monotonic_ns())
+        self._bridge.flush()
+        self._links.close_all()
+        self._bridge.close()
+
+
+def _privileged_ports(config: Config) -> list[int]:
+    return [link.bindport for link in config.links if link.bindport and link.bindport < FIRST_UNPRIVILEGED_PORT]
+
+
+def _defect(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """End at once on an error nobody expected: a restart is better than a tunnel in an unknown state."""
+    _log.critical("a defect of mlvpn ends it: %s", context["message"], exc_info=context.get("exception"))
+    os._exit(1)
