@@ -1,0 +1,29 @@
+"""How the C library keeps memory between bursts.
+
+Owns one setting of glibc's allocator. A burst allocates and frees megabytes of 64 KB buffers; by default glibc gives
+the top of the heap back to the kernel whenever more than 128 KB of it are free, and the next burst pays a page fault
+for every 4 KB again. Measured on loopback, receiving 8 trains of 64,768 bytes: 37 us per train by default, 6 with this.
+
+Source: man 3 mallopt. Other C libraries (musl) have no such setting and need none of it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+KEEP_BYTES = 16 << 20
+"""Free memory kept at the top of the heap: above the bursts of a few links in flight, small beside the interpreter."""
+MAP_BYTES = 1 << 20
+"""Only objects beyond this get pages of their own, which are given back at once."""
+
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep what bursts free, for the next burst; say whether the C library can do that."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:
+        return False
+    return bool(mallopt(_M_TRIM_THRESHOLD, KEEP_BYTES)) and bool(mallopt(_M_MMAP_THRESHOLD, MAP_BYTES))
