@@ -226,7 +226,7 @@ class Lab:
     def _emulator_link(self, link: LinkSpec) -> dict[str, Any]:
         interfaces = {"client_interface": f"c-{link.name}", "server_interface": f"s-{link.name}"}
         channels = {direction: link.channel(direction).to_json() for direction in ("up", "down")}
-        return {"name": link.name, **interfaces, **channels}
+        return {"name": link.name, "mtu": link.mtu, **interfaces, **channels}
 
     # -- changes that are not the emulator's
 
