@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypedDict
 
-from mlvpn.config import Config
+from mlvpn.config.model import Config
 from mlvpn.core.burst_io import Delivery, ReceivedTrain, Train
 from mlvpn.core.events import Address, Event
 

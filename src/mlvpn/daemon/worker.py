@@ -13,8 +13,9 @@ and ``late_imports`` says what was not.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures.thread  # noqa: F401 (loaded lazily by run_in_executor; missing in the chroot)
-import encodings.idna  # noqa: F401 (loaded lazily by socket code; missing in the chroot)
+import concurrent.futures.thread  # noqa: F401 (this and the next two: loaded late by the standard library)
+import encodings.idna
+import encodings.utf_8_sig  # noqa: F401
 import gc
 import itertools
 import os

@@ -55,7 +55,7 @@ def identity(user: str | None) -> Identity:
             raise UsageError(f"--user {name} is root: name an unprivileged user, or say --yes-run-as-root")
         return Identity(name, entry.pw_uid, entry.pw_gid)
     wanted = (
-        f"there is no user {user!r}" if user else f"no --user given and there is no user {' or '.join(DEFAULT_USERS)}"
+        f"there is no user {user!r}" if user else f"no --user given, and no user {' or '.join(DEFAULT_USERS)}"
     )
     raise UsageError(
         f"{wanted}; create one (useradd --system --no-create-home --shell /usr/sbin/nologin {user or DEFAULT_USERS[0]}), "

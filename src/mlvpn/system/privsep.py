@@ -35,7 +35,7 @@ from mlvpn.errors import ConfigError, Error, LinkError, SystemFailure
 MESSAGE_BYTES = 64 * 1024
 """Largest message; the longest real one (a script call with many routes) is a few kilobytes."""
 OUTSTANDING = 256
-"""Requests [priv] works on at once; a worker that asks for more is out of its mind. Real use: one per link and one script."""
+"""Requests [priv] works on at once; real use is one per link and one script."""
 
 
 class State(IntEnum):

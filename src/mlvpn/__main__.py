@@ -1,0 +1,5 @@
+"""``python -m mlvpn`` is the command ``mlvpn``."""
+
+from mlvpn.cli import main
+
+main()
