@@ -13,24 +13,17 @@ from collections.abc import Sequence
 from struct import Struct
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from mlvpn.burst.api import VNET_HEADER_BYTES, Opened
-from mlvpn.crypto.aead import Cipher
+from mlvpn.crypto.aead import NONCE_BYTES, TAG_BYTES, Cipher, new_aead
 from mlvpn.wire.frame import GSEQ_MODULUS, SLICE_HEAD, Kind
-from mlvpn.wire.header import HEADER_BYTES, LSEQ_LIMIT, OVERHEAD_BYTES, TAG_BYTES, DatagramType
-
-_AEAD: dict[Cipher, type[AESGCM] | type[ChaCha20Poly1305]] = {
-    Cipher.AES_256_GCM: AESGCM,
-    Cipher.CHACHA20_POLY1305: ChaCha20Poly1305,
-}
+from mlvpn.wire.header import HEADER_BYTES, LSEQ_LIMIT, OVERHEAD_BYTES, DatagramType
 
 _DATA, _DATA_CLEAR = int(DatagramType.DATA), int(DatagramType.DATA_CLEAR)
 """As plain numbers: an enum's member costs a look-up per use."""
 
 _HEADER = Struct(">QII")
 """type, link and lseq as one word (``word + 1`` is the link's next datagram), index, ts."""
-_NONCE_BYTES = 12
 
 _OFFSET_LIMIT = 1 << 16
 _TCP_HEADER_BYTES = 20
@@ -46,7 +39,7 @@ class Sealer:
     """See ``api.Sealer``."""
 
     def __init__(self, cipher: Cipher, key: bytes, index: int, cleartext: bool) -> None:
-        self._encrypt = _AEAD[cipher](key).encrypt
+        self._encrypt = new_aead(cipher, key).encrypt
         self._index = index
         self._cleartext = cleartext
 
@@ -84,7 +77,7 @@ class Sealer:
         datagrams = []
         for body in bodies:  # HOT PATH
             header = pack(word, index, ts_us)
-            datagrams.append(header + encrypt(header[:_NONCE_BYTES], body, header))
+            datagrams.append(header + encrypt(header[:NONCE_BYTES], body, header))
             word += 1
         return datagrams
 
@@ -94,7 +87,7 @@ class Sealer:
         datagrams = []
         for body in bodies:  # HOT PATH
             clear = pack(word, index, ts_us) + body
-            datagrams.append(clear + encrypt(clear[:_NONCE_BYTES], b"", clear))
+            datagrams.append(clear + encrypt(clear[:NONCE_BYTES], b"", clear))
             word += 1
         return datagrams
 
@@ -112,7 +105,7 @@ class Opener:
     """See ``api.Opener``."""
 
     def __init__(self, cipher: Cipher, key: bytes, index: int, cleartext: bool) -> None:
-        self._decrypt = _AEAD[cipher](key).decrypt
+        self._decrypt = new_aead(cipher, key).decrypt
         self._index = index
         self._cleartext = cleartext
 
@@ -141,7 +134,7 @@ class Opener:
             try:
                 if word >> 56 == _DATA:
                     body_at = at + HEADER_BYTES
-                    body = decrypt(data[at : at + _NONCE_BYTES], data[body_at : at + size], data[at:body_at])
+                    body = decrypt(data[at : at + NONCE_BYTES], data[body_at : at + size], data[at:body_at])
                 elif word >> 56 == _DATA_CLEAR and self._cleartext:
                     body = self._authentic_clear(data[at : at + size])
                 else:
@@ -153,7 +146,7 @@ class Opener:
 
     def _authentic_clear(self, datagram: bytes) -> bytes:
         clear = datagram[:-TAG_BYTES]
-        self._decrypt(clear[:_NONCE_BYTES], datagram[-TAG_BYTES:], clear)
+        self._decrypt(clear[:NONCE_BYTES], datagram[-TAG_BYTES:], clear)
         return clear[HEADER_BYTES:]
 
 
