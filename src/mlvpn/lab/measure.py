@@ -54,6 +54,11 @@ class Tool:
         if not self._ready.wait(READY_TIMEOUT_S) or not self.lines:
             raise SystemFailure(f"{self._title} did not start: {self._last_words()}")
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
     def stop(self) -> None:
         """Ask it to print its summary and end."""
         self._process.terminate()

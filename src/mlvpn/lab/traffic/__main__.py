@@ -35,6 +35,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rate-bps", type=int, default=1_000_000)
     parser.add_argument("--size-bytes", type=int, default=64)
     parser.add_argument("--interval-ms", type=float, default=20.0)
+    parser.add_argument("--first", action="store_true", help="echo: end at the first answer")
     return parser.parse_args(arguments)
 
 

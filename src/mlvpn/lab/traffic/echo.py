@@ -69,7 +69,7 @@ def echo(options: argparse.Namespace) -> None:
         total = max(1, int(options.seconds * NS_PER_S) // interval_ns)
         try:
             end_ns = start_ns + total * interval_ns + int(WAIT_S * NS_PER_S)
-            while (len(sent) < total or len(answers) < total) and monotonic_ns() < end_ns:
+            while len(answers) < (1 if options.first else total) and monotonic_ns() < end_ns:
                 next_ns = start_ns + len(sent) * interval_ns if len(sent) < total else end_ns
                 if monotonic_ns() >= next_ns:
                     sent.append(monotonic_ns())
