@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 import pytest
-from conftest import INDEX, KEY, Pair
+from burst_session import INDEX, KEY, Pair
 
 from mlvpn.burst.api import Opened
 from mlvpn.crypto.aead import Cipher

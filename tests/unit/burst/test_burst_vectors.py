@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 import pytest
-from conftest import INDEX, KEY
+from burst_session import INDEX, KEY
 
 from mlvpn.crypto.aead import Cipher
 
