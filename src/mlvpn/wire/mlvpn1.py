@@ -90,9 +90,9 @@ class Header(NamedTuple):
     data_seq: int
 
 
-def password_key(password: str) -> bytes:
+def password_key(password: bytes) -> bytes:
     """Derive the key of both directions from the configured password, as every MLVPN 2.x does: unsalted."""
-    return hashlib.blake2b(password.encode(), digest_size=32).digest()
+    return hashlib.blake2b(password, digest_size=32).digest()
 
 
 def timestamp(now_ns: int) -> int:

@@ -33,7 +33,7 @@ headers = st.builds(
 
 
 def is_sealed(captured: dict[str, Any]) -> bool:
-    return captured["mode"] == "enc" or captured["type"] != "DATA"
+    return bool(captured["mode"] == "enc" or captured["type"] != "DATA")
 
 
 def test_the_capture_is_complete() -> None:
@@ -42,7 +42,7 @@ def test_the_capture_is_complete() -> None:
 
 
 def test_the_key_comes_from_the_password() -> None:
-    assert mlvpn1.password_key("correct horse battery staple") == KEY
+    assert mlvpn1.password_key(b"correct horse battery staple") == KEY
 
 
 @pytest.mark.parametrize("captured", CAPTURE["datagrams"], ids=IDS)

@@ -1,0 +1,121 @@
+"""From a TUN frame to numbered, sealed datagrams in trains.
+
+Owns the sending order of things: which link, does it fit, numbers, seal, train. Does not own which links may be chosen
+(``balance.rotation``) nor when control datagrams are due (``tunnel.py``).
+
+A packet is never cut short: one that no datagram can carry is dropped and counted. One that fits a datagram but not the
+path's MTU is sent alone, for the kernel to fragment, as the C daemon does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from mlvpn.core.mlvpn1.balance import RoundRobin
+from mlvpn.core.mlvpn1.counters import Mlvpn1Counters
+from mlvpn.core.mlvpn1.link import Link
+from mlvpn.core.mlvpn1.outbox import Outbox
+from mlvpn.errors import PeerError
+from mlvpn.wire.mlvpn1 import (
+    CONTROL_BODIES,
+    HEADER_BYTES,
+    MAC_BYTES,
+    MAX_BODY_BYTES,
+    MAX_SEALED_PACKET_BYTES,
+    VERSION,
+    Header,
+    PacketType,
+    pack,
+    seal,
+    timestamp,
+)
+from mlvpn.wire.vnet import HEADER_BYTES as VNET_BYTES
+from mlvpn.wire.vnet import segment
+
+Matching = Callable[[bytes], Iterable[str]]
+"""The filters: takes a packet, names the links of those that match, in the order of the file."""
+
+DEFAULT_PATH_MTU_BYTES = 1500
+IP_UDP_BYTES = {4: 20 + 8, 6: 40 + 8}
+
+
+class Outgoing:
+    """Numbers, seals and gathers what this end sends."""
+
+    def __init__(self, key: bytes, cleartext: bool, counters: Mlvpn1Counters) -> None:
+        self.key = key
+        self.cleartext = cleartext
+        self.matching: Matching | None = None
+        self.round_robin = RoundRobin()
+        self.outbox = Outbox()
+        self._counters = counters
+        self._data_seq = 0
+
+    def submit(self, frame: bytes, links: dict[str, Link], now_ns: int) -> None:
+        """Send a TUN frame to the peer, a super-packet as its packets. HOT PATH."""
+        try:
+            frames = segment(frame)
+        except PeerError:
+            self._counters.malformed_packets += 1
+            return
+        filtered = self._filtered(frames[0][VNET_BYTES:], links) if self.matching else None
+        choose = self.round_robin.choose
+        for single in frames:
+            link = filtered or choose()
+            if link is None:
+                self._counters.no_link_packets += 1
+            else:
+                self._send_packet(link, single[VNET_BYTES:], now_ns)
+
+    def control(self, link: Link, kind: PacketType, now_ns: int) -> None:
+        """Send a control datagram; these are sealed whatever the configuration says."""
+        body = seal(CONTROL_BODIES[kind], link.flow_id, link.send_seq, self.key)
+        self._send(link, kind, body, 0, now_ns, may_grow=True)
+
+    def packet_limit(self) -> int:
+        """Return the bytes of the largest packet a datagram can carry."""
+        return MAX_BODY_BYTES if self.cleartext else MAX_SEALED_PACKET_BYTES
+
+    def unfragmented_limit(self, link: Link) -> int:
+        """Return the bytes of the largest packet whose datagram fits the path's MTU."""
+        version = 6 if link.local is not None and ":" in link.local[0] else 4
+        overhead = IP_UDP_BYTES[version] + HEADER_BYTES + (0 if self.cleartext else MAC_BYTES)
+        return (link.path_mtu_bytes or DEFAULT_PATH_MTU_BYTES) - overhead
+
+    def _filtered(self, packet: bytes, links: dict[str, Link]) -> Link | None:
+        assert self.matching is not None
+        for name in self.matching(packet):
+            link = links.get(name)
+            if link is not None and link.is_up:
+                self._counters.filtered_packets += 1
+                return link
+        return None
+
+    def _send_packet(self, link: Link, packet: bytes, now_ns: int) -> None:
+        fits = self.unfragmented_limit(link)
+        if len(packet) > fits:
+            if len(packet) > self.packet_limit():
+                self._counters.too_big_packets += 1
+                return
+            self._counters.fragmented_packets += 1
+        body = packet if self.cleartext else seal(packet, link.flow_id, link.send_seq, self.key)
+        self._send(link, PacketType.DATA, body, self._data_seq, now_ns, may_grow=len(packet) <= fits)
+        self._data_seq += 1
+
+    def _send(self, link: Link, kind: PacketType, body: bytes, data_seq: int, now_ns: int, may_grow: bool) -> None:
+        header = Header(
+            len(body),
+            VERSION,
+            kind,
+            True,
+            timestamp(now_ns),
+            link.take_echo(now_ns),
+            link.flow_id,
+            link.send_seq,
+            data_seq,
+        )
+        datagram = pack(header) + body
+        link.send_seq += 1
+        link.sent_datagrams += 1
+        link.sent_bytes += len(datagram)
+        self.outbox.add(link.name, link.destination, datagram, may_grow)
