@@ -11,7 +11,7 @@
 
 #ifdef MLVPN_IPSEC_MB
 #include <intel-ipsec-mb.h>
-#define GCM_KEY_ALIGNMENT 64
+#define GCM_KEY_ALIGNMENT 64 /* what the header declares for struct gcm_key_data */
 static IMB_MGR *multi_buffer; /* set once by aead_load; NULL: the processor lacks the instructions */
 #endif
 
@@ -82,10 +82,12 @@ static int set_key(struct aead *aead, enum aead_cipher cipher, enum aead_directi
 
 #ifdef MLVPN_IPSEC_MB
     if (cipher == AEAD_AES_256_GCM && multi_buffer != NULL) {
-        aead->gcm_key = aligned_alloc(GCM_KEY_ALIGNMENT, sizeof *aead->gcm_key);
-        if (aead->gcm_key != NULL)
-            IMB_AES256_GCM_PRE(multi_buffer, key, aead->gcm_key);
-        return aead->gcm_key != NULL;
+        void *memory;
+        if (posix_memalign(&memory, GCM_KEY_ALIGNMENT, sizeof *aead->gcm_key) != 0)
+            return 0;
+        aead->gcm_key = memory;
+        IMB_AES256_GCM_PRE(multi_buffer, key, aead->gcm_key);
+        return 1;
     }
 #endif
     if (evp != NULL)
