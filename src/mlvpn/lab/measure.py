@@ -144,6 +144,11 @@ class TcpTransfer:
         connecting = Tool(ends[1][0], ends[1][1], *common, "--connect")
         self._receiver = connecting if receiver_connects else listening
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._receiver.is_running
+
     def rate_bps(self, window_s: float = 1.0) -> float:
         """Return the rate of the last intervals, for a live display."""
         chosen = [line["bytes"] for line in self._receiver.lines[-round(window_s / INTERVAL_S) :] if "bytes" in line]
