@@ -6,6 +6,7 @@ run in two processes: the root parent does ``read_file`` and hands over the byte
 
 from __future__ import annotations
 
+import codecs
 import os
 import shlex
 import stat
@@ -47,13 +48,12 @@ def decode(data: bytes, filename: str) -> str:
     """Return the text of a file; raise ConfigError when it is too long or not UTF-8."""
     if len(data) > FILE_LIMIT_BYTES:
         _refuse(filename, f"longer than {FILE_LIMIT_BYTES} bytes; this is not a configuration file")
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
-        return data.decode("utf-8-sig")
+        return data.decode()
     except UnicodeDecodeError as problem:
-        before = data[: problem.start]
-        line_start = before.rfind(b"\n") + 1
-        column = len(before[line_start:].decode("utf-8-sig" if line_start == 0 else "utf-8")) + 1
-        location = Location(filename, before.count(b"\n") + 1, column)
+        before = data[: problem.start].decode()
+        location = Location(filename, before.count("\n") + 1, len(before) - before.rfind("\n"))
         _refuse_at(location, f"byte 0x{data[problem.start]:02x} is not UTF-8; save the file in that encoding")
 
 

@@ -52,7 +52,8 @@ def read_sections(text: str, filename: str, problems: Problems) -> list[Section]
     for number, line in enumerate(text.split("\n"), start=1):
         if problems.full:
             break
-        found = _Line(line.removesuffix("\r"), filename, number, problems).read()
+        within = sections[-1].name if sections else ""
+        found = _Line(line.removesuffix("\r"), Location(filename, number, 1), within, problems).read()
         if isinstance(found, Section):
             sections.append(found)
         elif found is not None and sections:
@@ -75,10 +76,10 @@ class _Fault(Exception):
 class _Line:
     """One line being read; the private methods raise _Fault."""
 
-    def __init__(self, line: str, filename: str, number: int, problems: Problems) -> None:
+    def __init__(self, line: str, start: Location, within: str, problems: Problems) -> None:
         self._line = line
-        self._filename = filename
-        self._number = number
+        self._start = start
+        self._within = within
         self._problems = problems
 
     def read(self) -> Section | Setting | None:
@@ -138,7 +139,7 @@ class _Line:
         value, comment, _ = self._line[start:].partition("#")
         if comment and value and not value[-1].isspace():
             text = "what follows # is a comment; put the value in double quotes if # belongs to it"
-            self._problems.warning(self._at(start + len(value)), text, key=key)
+            self._problems.warning(self._at(start + len(value)), text, self._within, key)
         value = value.rstrip()
         curly = _CURLY.search(value)
         if curly:
@@ -148,7 +149,8 @@ class _Line:
                 start + value.index('"'), "a double quote within a value; put the whole value in double quotes"
             )
         if len(value) > 1 and value[0] == value[-1] == "'":
-            self._problems.warning(self._at(start), 'single quotes belong to the value; quotes are written "', key=key)
+            text = 'single quotes belong to the value; quotes are written "'
+            self._problems.warning(self._at(start), text, self._within, key)
         return value
 
     def _refuse_text(self, start: int, after: str) -> None:
@@ -158,10 +160,10 @@ class _Line:
             raise _Fault(len(self._line) - len(rest), f"text after {after}; delete it, or begin a comment with #")
 
     def _note(self, fault: _Fault, key: str = "") -> None:
-        self._problems.error(self._at(fault.index), fault.text, key=key)
+        self._problems.error(self._at(fault.index), fault.text, self._within if key else "", key)
 
     def _at(self, index: int) -> Location:
-        return Location(self._filename, self._number, index + 1)
+        return self._start._replace(column=index + 1)
 
 
 def _is_name(text: str) -> bool:

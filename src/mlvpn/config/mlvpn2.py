@@ -31,7 +31,7 @@ from mlvpn.units import shown
 class _Reading(NamedTuple):
     """What one line was to MLVPN 2.x: a section (no key), a setting, or nothing because of ``dropped``."""
 
-    section: str = ""
+    section: str | None = None
     key: str = ""
     value: str = ""
     dropped: str = ""
@@ -84,7 +84,7 @@ class _Comparison:
         kind = schema.kind_of_section(section.name)
         if reading.dropped:
             self._note(section.location, section.name, "", f"MLVPN 2.x ignores this line: {reading.dropped}")
-        elif reading.section != section.name:
+        elif reading.section is not None and reading.section != section.name:
             text = f"MLVPN 2.x reads the name {shown(reading.section)}; write the name without blanks around it"
             self._note(section.location, section.name, "", text)
         if kind == schema.LINK and not self._general_seen:
@@ -107,23 +107,25 @@ class _Comparison:
         key = schema.keys_of(kind).get(setting.key) if kind != schema.FILTERS_PREFIX else None
         if reading.dropped:
             return f"MLVPN 2.x ignores this line: {reading.dropped}"
-        if reading.section:
-            return f"MLVPN 2.x begins a section {shown(reading.section)} here; it cannot have [ and ] in a value"
+        if reading.section is not None:
+            return "MLVPN 2.x begins a section here, to which the next lines belong; it cannot have [ and ] in a value"
         if reading.key != setting.key:
             return f"MLVPN 2.x reads the key {shown(reading.key)}; put no tab beside ="
         if key is not None and (not key.mlvpn2 or setting.key == key.alias):
             return "MLVPN 2.x does not know this key and ignores it" + (f"; write {key.name}" if key.mlvpn2 else "")
         if reading.value != setting.value:
-            return self._other_text(key, setting, reading)
+            return _other_text(key, reading.value)
         return _other_number(key, reading.value) if key is not None else ""
-
-    def _other_text(self, key: Key | None, setting: Setting, reading: _Reading) -> str:
-        if key is not None and key.kind is values.PASSWORD:
-            return "MLVPN 2.x drops blanks or quotes from it; put it in double quotes, without blanks at its ends"
-        return f"MLVPN 2.x reads {shown(reading.value)}; put the value in double quotes, without blanks at its ends"
 
     def _note(self, location: Location, section: str, key: str, text: str) -> None:
         self.notes.append(Problem(location, Severity.NOTE, section, key, text))
+
+
+def _other_text(key: Key | None, value: str) -> str:
+    cure = "put it in double quotes, without blanks at its ends"
+    if key is not None and key.kind is values.PASSWORD:
+        return f"MLVPN 2.x reads another text, with blanks left out; {cure}"
+    return f"MLVPN 2.x reads {shown(value)}; {cure}"
 
 
 def _other_number(key: Key, text: str) -> str:
@@ -160,7 +162,8 @@ def _readings(text: str) -> list[_Reading]:
 
 def _read_line(line: str) -> _Reading:
     content = _without_comment(line.replace("\r", ""))
-    return _Reading(section=name) if (name := _section_name(content)) else _read_setting(content)
+    name = _section_name(content)
+    return _Reading(section=name) if name is not None else _read_setting(content)
 
 
 def _without_comment(line: str) -> str:
@@ -173,10 +176,10 @@ def _without_comment(line: str) -> str:
     return line
 
 
-def _section_name(line: str) -> str:
-    """What stands in the first brackets of the line, wherever; empty when they are not a pair."""
+def _section_name(line: str) -> str | None:
+    """What stands in the first brackets of the line, wherever; None when they are not a pair."""
     match = re.match(r"[^\[\]]*\[([^\[\]]*)\]", line)
-    return match[1] if match else ""
+    return match[1] if match else None
 
 
 def _read_setting(line: str) -> _Reading:

@@ -14,7 +14,7 @@ import itertools
 
 from mlvpn import units
 from mlvpn.config import schema
-from mlvpn.config.model import Config, LinkConfig
+from mlvpn.config.model import Config, General, LinkConfig
 from mlvpn.config.problem import Problems
 from mlvpn.config.schema import GENERAL
 
@@ -32,6 +32,8 @@ def check(config: Config, problems: Problems) -> None:
     """Note everything that does not go together in ``config``."""
     checker = _Checker(config, problems)
     checker.required()
+    if len(config.links) > LINKS_LIMIT:  # what follows compares links with one another
+        return
     checker.keys()
     checker.general()
     for link in config.links:
@@ -66,14 +68,15 @@ class _Checker:
         password, private, peer = (self._is_set(GENERAL, key) for key in ("password", "private_key", "peer_key"))
         if self._mlvpn1:
             if not password:
-                self._error(
-                    "required by protocol mlvpn1, but missing or empty; add the password of both ends", GENERAL, "password"
-                )
+                text = "required by protocol mlvpn1, but missing or empty; add the password of both ends"
+                self._error(text, GENERAL, "password")
         elif private != peer:
             missing, there = ("peer_key", "private_key") if private else ("private_key", "peer_key")
-            self._error(f"required beside {there}, but missing or empty; add it, or use password alone", GENERAL, missing)
+            text = f"required beside {there}, but missing or empty; add it, or use password alone"
+            self._error(text, GENERAL, missing)
         elif not private and not password:
-            self._error("required, but missing or empty; add a password, or private_key and peer_key", GENERAL, "password")
+            text = "required, but missing or empty; add a password, or private_key and peer_key"
+            self._error(text, GENERAL, "password")
         elif private and password:
             self._warn("not used, because there is a private_key; delete one of the two", GENERAL, "password")
         if not private and self._is_set(GENERAL, "psk") and not self._mlvpn1:
@@ -83,11 +86,8 @@ class _Checker:
         """What in [general] is valid, but is seldom meant."""
         general = self._config.general
         for key in schema.KEYS:
-            if (
-                key.section == GENERAL
-                and key.protocol not in ("", general.protocol)
-                and self._is_set(GENERAL, key.name)
-            ):
+            foreign = key.section == GENERAL and key.protocol not in ("", general.protocol)
+            if foreign and self._is_set(GENERAL, key.name):
                 self._warn(f"has no effect with protocol = {general.protocol}; delete it", GENERAL, key.name)
         if self._is_set(GENERAL, "control_bind_host") and not self._is_set(GENERAL, "control_bind_port"):
             self._warn("has no effect without control_bind_port; set that too", GENERAL, "control_bind_host")
@@ -99,7 +99,7 @@ class _Checker:
         if self._mlvpn1 and general.password and _read_otherwise(general.password.reveal()):
             text = "MLVPN 2.x cannot read it: it drops outer blanks and lines with other than ASCII; choose another"
             self._warn(text, GENERAL, "password")
-        self._tolerances(GENERAL)
+        self._tolerances(GENERAL, general)
 
     def link(self, link: LinkConfig) -> None:
         """What one link needs."""
@@ -114,16 +114,13 @@ class _Checker:
             self._warn(text, link.name, "bindfib")
         if 0 < link.bandwidth_upload_bps < _SUSPICIOUS_BPS:
             rate = units.format_rate_bps(link.bandwidth_upload_bps)
-            self._warn(
-                f"this is only {rate}; a bare number counts bytes per second, write a unit as in 20Mbit",
-                link.name,
-                "bandwidth_upload",
-            )
-        self._tolerances(link.name)
+            text = f"this is only {rate}; a bare number counts bytes per second, write a unit as in 20Mbit"
+            self._warn(text, link.name, "bandwidth_upload")
+        self._tolerances(link.name, link)
 
     def sockets(self) -> None:
         """No two links may want the same socket, nor go the same way unnoticed."""
-        for first, second in itertools.combinations(self._config.links[:LINKS_LIMIT], 2):
+        for first, second in itertools.combinations(self._config.links, 2):
             if _same_socket(first, second):
                 text = f"link {first.name} has the same port and address; change one of them"
                 self._error(text, second.name, "bindport")
@@ -135,12 +132,9 @@ class _Checker:
         """MLVPN's balancing uses the rates only when every link has one."""
         unknown = [link for link in self._config.links if not link.bandwidth_upload_bps]
         if self._mlvpn1 and 0 < len(unknown) < len(self._config.links):
+            text = "not set, so protocol mlvpn1 uses all links equally; set it for all or for none"
             for link in unknown:
-                self._warn(
-                    "not set, so protocol mlvpn1 uses all links equally; set it for all or for none",
-                    link.name,
-                    "bandwidth_upload",
-                )
+                self._warn(text, link.name, "bandwidth_upload")
 
     def filters(self) -> None:
         """Each filter names a link and has an expression."""
@@ -151,28 +145,18 @@ class _Checker:
             if entry.link not in names:
                 similar = difflib.get_close_matches(entry.link, names, n=1)
                 hint = f"did you mean {similar[0]}?" if similar else f"write one of: {', '.join(names[:8])}"
-                self._problems.error(
-                    entry.link_location, f"there is no link of this name; {hint}", entry.section, entry.link
-                )
+                text = f"there is no link of this name; {hint}"
+                self._problems.error(entry.link_location, text, entry.section, entry.link)
             if not entry.expression:
-                self._problems.error(
-                    entry.location,
-                    "the expression is missing; write for example udp port 5060",
-                    entry.section,
-                    entry.link,
-                )
+                text = "the expression is missing; write for example udp port 5060"
+                self._problems.error(entry.location, text, entry.section, entry.link)
         for entry in self._config.filters[FILTERS_LIMIT : FILTERS_LIMIT + 1]:
-            self._problems.error(
-                entry.link_location, f"too many filters; keep {FILTERS_LIMIT} at most", entry.section, entry.link
-            )
+            text = f"too many filters; keep {FILTERS_LIMIT} at most"
+            self._problems.error(entry.link_location, text, entry.section, entry.link)
 
-    def _tolerances(self, section: str) -> None:
-        owner = self._config.general if section == GENERAL else self._config.link(section)
-        assert owner is not None
-        for key, value in (
-            ("loss_tolerence", owner.loss_tolerance_ratio),
-            ("latency_tolerence", owner.latency_tolerance_ns),
-        ):
+    def _tolerances(self, section: str, owner: General | LinkConfig) -> None:
+        tolerances = {"loss_tolerence": owner.loss_tolerance_ratio, "latency_tolerence": owner.latency_tolerance_ns}
+        for key, value in tolerances.items():
             if self._is_set(section, key) and value == 0:
                 self._warn("0 keeps the link out of the rotation for ever; delete it to switch this off", section, key)
 

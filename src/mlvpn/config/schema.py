@@ -251,7 +251,7 @@ _LINK_KEYS = (
     Key(
         LINK,
         "bindhost",
-        values.ADDRESS,
+        values.LOCAL_ADDRESS,
         "The local address the link leaves from; not set: the kernel chooses.",
         reload=Reload.RECONNECT,
     ),

@@ -91,11 +91,16 @@ def _address(text: str) -> str:
     try:
         ipaddress.ip_address(text)
     except ValueError:
-        hint = f'; for an interface write bindinterface = "{text}"' if _INTERFACE.fullmatch(text) else ""
-        raise ValueError(
-            f"{shown(text)} is not an IP address; write one such as 192.0.2.1 or 2001:db8::1{hint}"
-        ) from None
+        raise ValueError(f"{shown(text)} is not an IP address; write one such as 192.0.2.1 or 2001:db8::1") from None
     return text
+
+
+def _local_address(text: str) -> str:
+    try:
+        return _address(text)
+    except ValueError as problem:
+        hint = f'; for an interface write bindinterface = "{text}"' if _INTERFACE.fullmatch(text) else ""
+        raise ValueError(f"{problem}{hint}") from None
 
 
 def _host(text: str) -> str:
@@ -192,6 +197,7 @@ PATH = Kind("absolute path", _absolute_path)
 SOCKET_PATH = Kind("absolute path", _socket_path)
 INTERFACE = Kind("interface name, at most 15 characters", _interface)
 ADDRESS = Kind("IPv4 or IPv6 address", _address)
+LOCAL_ADDRESS = Kind("IPv4 or IPv6 address", _local_address)
 HOST = Kind("host name or address", _host)
 IP4 = Kind("IPv4 address/prefix length", _own_address(4, "10.42.42.2/24"))
 IP6 = Kind("IPv6 address/prefix length", _own_address(6, "fd42::2/64"))
