@@ -52,6 +52,15 @@ class CoreSnapshot(TypedDict, total=False):
     """Seconds since the peer was first authenticated; None while there is no session."""
     last_heard_s: float | None
     queue_bytes: int
+    queue_ms: float
+    """How long the packet sent last had waited."""
+    equalise_ms: float
+    """By how much bulk traffic is delayed so that all links bring it after the same time."""
+    held_datagrams: int
+    """Received, waiting for what is missing before them."""
+    cleartext: bool | None
+    kernels: str
+    """Implementation of the burst kernels: "c" or "python"."""
     queue_packets: int
     links: list[LinkSnapshot]
     counters: dict[str, int]

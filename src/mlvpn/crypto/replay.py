@@ -13,18 +13,18 @@ from __future__ import annotations
 WINDOW_BITS = 8192
 """A link at 1 Gbit/s sends about 90,000 datagrams a second: 8192 is 90 ms of reordering within one link."""
 
-_MASK = (1 << WINDOW_BITS) - 1
-
 
 class ReplayWindow:
-    """Which of the newest ``WINDOW_BITS`` lseq were accepted; everything older counts as seen."""
+    """Which of the newest ``bits`` lseq were accepted; everything older counts as seen."""
 
-    __slots__ = ("_seen", "highest_lseq")
+    __slots__ = ("_bits", "_mask", "_seen", "highest_lseq")
 
-    def __init__(self) -> None:
+    def __init__(self, bits: int = WINDOW_BITS) -> None:
         self.highest_lseq = -1
         """The newest lseq accepted; -1 before the first."""
         self._seen = 0
+        self._bits = bits
+        self._mask = (1 << bits) - 1
 
     def accept(self, lseq: int) -> bool:
         """Record ``lseq`` and return True if it is fresh; return False if seen before or older than the window."""
@@ -32,7 +32,7 @@ class ReplayWindow:
         if age < 0:
             self._advance(-age, 1)
             return True
-        if age >= WINDOW_BITS or self._seen >> age & 1:
+        if age >= self._bits or self._seen >> age & 1:
             return False
         self._seen |= 1 << age
         return True
@@ -50,5 +50,5 @@ class ReplayWindow:
     def _advance(self, distance: int, newly_seen: int) -> None:
         self.highest_lseq += distance
         # Comparing first bounds the memory: lseq has 48 bits, and a shift by one is as long as the number it makes.
-        shifted = self._seen << distance if distance < WINDOW_BITS else 0
-        self._seen = (shifted | (1 << min(newly_seen, WINDOW_BITS)) - 1) & _MASK
+        shifted = self._seen << distance if distance < self._bits else 0
+        self._seen = (shifted | (1 << min(newly_seen, self._bits)) - 1) & self._mask

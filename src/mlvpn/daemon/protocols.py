@@ -7,17 +7,23 @@ a thread.
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 
 from mlvpn.config.model import Config, General
 from mlvpn.core.interface import Core
-from mlvpn.crypto import keys
-from mlvpn.errors import SystemFailure
+from mlvpn.core.tunnel import NativeTunnel
+from mlvpn.crypto import aead, keys
 
 
 async def make_core(config: Config) -> Core:
     """Derive the keys of a configuration and make the core that speaks its protocol."""
-    _static = await asyncio.get_running_loop().run_in_executor(None, derive_keys, config.general)
-    raise SystemFailure(f"protocol {config.general.protocol} is not there yet")
+    static, costs = await asyncio.get_running_loop().run_in_executor(None, _prepare, config.general)
+    return NativeTunnel(config, static, costs, time.monotonic_ns(), os.urandom)
+
+
+def _prepare(general: General) -> tuple[keys.StaticKeys, dict[aead.Cipher, int]]:
+    return derive_keys(general), aead.cipher_costs(time.perf_counter_ns)
 
 
 def derive_keys(general: General) -> keys.StaticKeys:

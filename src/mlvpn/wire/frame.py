@@ -17,9 +17,9 @@ their own order. `equalise` asks the receiver to hold the datagram until the slo
 
 | type | name | body |
 |---|---|---|
-| 1 | PING | token u64, flags u8 (bit 0: the sender uses this link only as a fallback; bit 1: answer at once with feedback too) |
+| 1 | PING | token u64, flags u8 (bit 0: the sender uses this link only as a fallback) |
 | 2 | PONG | token u64 |
-| 3 | FEEDBACK | number u32, then per link the report below |
+| 3 | FEEDBACK | per link the report below |
 | 4 | GONE | items: lane u8, gseq u32, count u16: these datagrams will not be sent (again) |
 | 5 | MTU_PROBE | datagram size u16, padding |
 | 6 | MTU_ACK | datagram size u16 |
@@ -89,12 +89,10 @@ ITEM_UNFINISHED = 0x8000
 ITEM_UDP_CHECKSUM = 0x4000
 ITEM_LENGTH = 0x3FFF
 PING_FALLBACK = 1
-PING_HURRY = 2
 
 _CONTROL_HEAD = struct.Struct(">BH")
 _PING = struct.Struct(">QB")
 _PONG = struct.Struct(">Q")
-_NUMBER = struct.Struct(">I")
 _REPORT = struct.Struct(">BHIHIIIIHIHIB")
 _RANGE = struct.Struct(">HH")
 _GONE = struct.Struct(">BIH")
@@ -154,7 +152,6 @@ def unpack_items(body: bytes) -> Iterator[Item]:
 class Ping(NamedTuple):
     token: int
     fallback: bool
-    hurry: bool
 
 
 class LinkReport(NamedTuple):
@@ -170,11 +167,6 @@ class LinkReport(NamedTuple):
     received_datagrams: int
     missing: Sequence[tuple[int, int]]
     """Missing lseq as (first, last), newest first."""
-
-
-class Feedback(NamedTuple):
-    number: int
-    reports: Sequence[LinkReport]
 
 
 class Gone(NamedTuple):
@@ -202,15 +194,14 @@ def unpack_controls(body: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def pack_ping(ping: Ping) -> bytes:
-    flags = PING_FALLBACK * ping.fallback | PING_HURRY * ping.hurry
-    return pack_control(Control.PING, _PING.pack(ping.token, flags))
+    return pack_control(Control.PING, _PING.pack(ping.token, PING_FALLBACK * ping.fallback))
 
 
 def unpack_ping(body: bytes) -> Ping:
     if len(body) < _PING.size:
         raise PeerError("PING is too short")
     token, flags = _PING.unpack_from(body)
-    return Ping(token, bool(flags & PING_FALLBACK), bool(flags & PING_HURRY))
+    return Ping(token, bool(flags & PING_FALLBACK))
 
 
 def pack_pong(token: int) -> bytes:
@@ -224,10 +215,8 @@ def unpack_pong(body: bytes) -> int:
     return token
 
 
-def pack_feedback(feedback: Feedback) -> bytes:
-    parts = [_NUMBER.pack(feedback.number)]
-    parts += [_pack_report(report) for report in feedback.reports]
-    return pack_control(Control.FEEDBACK, b"".join(parts))
+def pack_feedback(reports: Sequence[LinkReport]) -> bytes:
+    return pack_control(Control.FEEDBACK, b"".join(_pack_report(report) for report in reports))
 
 
 def _pack_report(report: LinkReport) -> bytes:
@@ -255,16 +244,13 @@ def _pack_report(report: LinkReport) -> bytes:
     )
 
 
-def unpack_feedback(body: bytes) -> Feedback:
-    """Return the feedback; raise PeerError where it is cut short or contradicts itself."""
-    if len(body) < _NUMBER.size:
-        raise PeerError("FEEDBACK is too short")
-    (number,) = _NUMBER.unpack_from(body)
-    reports, at = [], _NUMBER.size
+def unpack_feedback(body: bytes) -> list[LinkReport]:
+    """Return the link reports; raise PeerError where one is cut short."""
+    reports, at = [], 0
     while at < len(body):
         report, at = _unpack_report(body, at)
         reports.append(report)
-    return Feedback(number, reports)
+    return reports
 
 
 def _unpack_report(body: bytes, at: int) -> tuple[LinkReport, int]:

@@ -1,0 +1,178 @@
+"""What a sender knows of one link in its direction: capacity, base delay, standing queue, jitter, loss.
+
+Everything comes from the receiver's reports on our own traffic; nothing is configured, nothing is sent just to measure.
+The method is explained in docs/bonding.md, sections 3.1 and 3.2.
+
+* **Rate sample**: bytes received between two reports at least ``WINDOW_NS`` apart, over the longer of the times between
+  their departures and their arrivals (draft-cheng-iccrg-delivery-rate-estimation).
+* **Capacity or lower bound?** Where the queue never emptied while the sender was held back by pacing, the sample *is*
+  the capacity and moves the estimate either way. Else the sample only shows that the link can do at least this.
+* **Delay**: the clocks' offset is unknown but the same on all links, so only differences are used: to the link's own
+  base (least delay of the last 10 s) for its queue, to the other links for the scheduler.
+* **Loss**: is congestion only where it comes with a rate below what was sent.
+
+Owns the estimates. Does not own what is done with them (`pacer`, `scheduler`). Rates are bits per second of UDP
+payload.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from mlvpn.units import NS_PER_MS, NS_PER_S
+from mlvpn.wire.frame import LinkReport
+from mlvpn.wire.header import TS_MODULUS, signed_us
+
+WINDOW_NS = 60 * NS_PER_MS
+"""Least span of a rate sample: 50 datagrams at 10 Mbit/s, so one more or less is 2 %."""
+BASE_BUCKET_NS = 1 * NS_PER_S
+BASE_BUCKETS = 10
+"""The base delay is the least of the last ten seconds: a route that grew longer is believed after that."""
+LOSS_WINDOW_NS = 1 * NS_PER_S
+INITIAL_BPS = 2_000_000
+"""First guess of a link's rate; doubled each round trip until the queue answers."""
+MIN_BPS = 64_000
+CAPACITY_GAIN = 0.3
+"""Weight of a new capacity sample: a changed rate is followed in about three reports, 100 ms."""
+MIN_QUEUE_TARGET_NS = 5 * NS_PER_MS
+MAX_QUEUE_TARGET_NS = 30 * NS_PER_MS
+JITTER_WEIGHT = 1 / 32
+
+
+class _Mark(NamedTuple):
+    """One report, as an end of a rate sample."""
+
+    arrival_us: int
+    sent_us: int
+    received_bytes: int
+
+
+class Estimator:
+    """Estimates of one link, fed by ``on_report``."""
+
+    def __init__(self, now_ns: int) -> None:
+        self.capacity_bps = float(INITIAL_BPS)
+        self.rate_bps = 0.0
+        """The newest rate sample."""
+        self.saturated = False
+        """Whether the newest sample was the link's capacity."""
+        self.delay_ns = 0
+        """Least one-way delay of the newest report, offset by the unknown difference of the clocks."""
+        self.base_delay_ns: int | None = None
+        self.base_seen_ns = now_ns
+        """When the delay was last seen at its base: the queue was empty then."""
+        self.queue_ns = 0
+        self.jitter_ns = 0.0
+        self.ack_ns = 0.0
+        """Smoothed time from sending a datagram to its acknowledgement, feedback interval included."""
+        self.ack_deviation_ns = 0.0
+        self.rtt_ns = 0.0
+        self.rtt_deviation_ns = 0.0
+        self.rtt_min_ns = 0
+        self.loss_ratio = 0.0
+        self._marks: deque[_Mark] = deque()
+        self._buckets: deque[tuple[int, int]] = deque()
+        self._recent: deque[int] = deque(maxlen=8)
+        self._loss_marks: deque[tuple[int, int, int]] = deque()
+
+    @property
+    def queue_target_ns(self) -> float:
+        """The standing queue that keeps the link busy: a little more than its jitter, at least two datagrams."""
+        wanted = min(max(1.5 * self.jitter_ns, MIN_QUEUE_TARGET_NS), MAX_QUEUE_TARGET_NS)
+        return max(wanted, 2 * 1500 * 8e9 / self.capacity_bps)
+
+    def on_rtt(self, sample_ns: int) -> None:
+        """Take a round-trip time measured by PING and PONG (RFC 6298's filter)."""
+        if not self.rtt_ns:
+            self.rtt_ns, self.rtt_deviation_ns, self.rtt_min_ns = float(sample_ns), sample_ns / 2, sample_ns
+            return
+        self.rtt_deviation_ns += (abs(sample_ns - self.rtt_ns) - self.rtt_deviation_ns) / 4
+        self.rtt_ns += (sample_ns - self.rtt_ns) / 8
+        self.rtt_min_ns = min(self.rtt_min_ns, sample_ns)
+
+    def on_ack(self, sample_ns: int) -> None:
+        """Take the time from sending the highest acknowledged datagram to now."""
+        if not self.ack_ns:
+            self.ack_ns, self.ack_deviation_ns = float(sample_ns), sample_ns / 4
+            return
+        self.ack_deviation_ns += (abs(sample_ns - self.ack_ns) - self.ack_deviation_ns) / 4
+        self.ack_ns += (sample_ns - self.ack_ns) / 8
+
+    def on_report(self, report: LinkReport, reference_us: int, limited_since_us: int | None, now_ns: int) -> None:
+        """Take the receiver's report of this link.
+
+        ``reference_us``: any one-way delay the tunnel has seen, the same for all links, to unfold the wrapping ones.
+        ``limited_since_us``: since when (clock of the time stamps) there was always more to send than pacing let out;
+        None if that is not so now.
+        """
+        self._note_delay(report, reference_us, now_ns)
+        self._note_loss(report, now_ns)
+        sample = self._rate_sample(report)
+        if sample is None:
+            return
+        rate_bps, span_start_us = sample
+        self.rate_bps = rate_bps
+        held_back = limited_since_us is not None and signed_us(span_start_us - limited_since_us) >= 0
+        self.saturated = held_back and self.queue_ns >= 0.5 * self.queue_target_ns
+        if self.saturated:
+            self.capacity_bps += CAPACITY_GAIN * (rate_bps - self.capacity_bps)
+        else:
+            self.capacity_bps = max(self.capacity_bps, rate_bps)
+        self.capacity_bps = max(self.capacity_bps, MIN_BPS)
+
+    def _note_delay(self, report: LinkReport, reference_us: int, now_ns: int) -> None:
+        """Update base, queue and jitter."""
+        least_ns = signed_us(report.delay_min_us - reference_us) * 1000
+        step = abs(least_ns - self.delay_ns) if self._recent else 0
+        self.delay_ns = least_ns
+        self._recent.append(least_ns)
+        self._note_base(least_ns, now_ns)
+        assert self.base_delay_ns is not None
+        if self.queue_ns < MAX_QUEUE_TARGET_NS:
+            self.jitter_ns += (step - self.jitter_ns) * JITTER_WEIGHT
+        reach = 2 if self.jitter_ns < 2 * NS_PER_MS else self._recent.maxlen or 1
+        self.queue_ns = min(list(self._recent)[-reach:]) - self.base_delay_ns
+
+    def _note_base(self, delay_ns: int, now_ns: int) -> None:
+        bucket = now_ns // BASE_BUCKET_NS
+        if self._buckets and self._buckets[-1][0] == bucket:
+            delay_in_bucket = min(delay_ns, self._buckets[-1][1])
+            self._buckets[-1] = (bucket, delay_in_bucket)
+        else:
+            self._buckets.append((bucket, delay_ns))
+        while self._buckets[0][0] <= bucket - BASE_BUCKETS:
+            self._buckets.popleft()
+        self.base_delay_ns = min(delay for _, delay in self._buckets)
+        if delay_ns <= self.base_delay_ns + 1 * NS_PER_MS:
+            self.base_seen_ns = now_ns
+
+    def _note_loss(self, report: LinkReport, now_ns: int) -> None:
+        """Loss over the last second: lseq that went by less datagrams that came."""
+        marks = self._loss_marks
+        marks.append((now_ns, report.highest, report.received_datagrams))
+        while len(marks) > 2 and now_ns - marks[1][0] >= LOSS_WINDOW_NS:
+            marks.popleft()
+        sent = marks[-1][1] - marks[0][1]
+        received = marks[-1][2] - marks[0][2]
+        if sent > 0:
+            self.loss_ratio = min(max(1 - received / sent, 0.0), 1.0)
+
+    def _rate_sample(self, report: LinkReport) -> tuple[float, int] | None:
+        """Return the rate over the last ``WINDOW_NS`` and when its first byte was sent, or None if nothing came
+        since."""
+        marks = self._marks
+        mark = _Mark(report.arrival_us, (report.arrival_us - report.delay_us) % TS_MODULUS, report.received_bytes)
+        if marks and mark.arrival_us == marks[-1].arrival_us:
+            return None
+        if marks and signed_us(mark.arrival_us - marks[-1].arrival_us) > NS_PER_S // 1000:
+            marks.clear()
+        marks.append(mark)
+        window_us = WINDOW_NS // 1000
+        while len(marks) > 2 and signed_us(mark.arrival_us - marks[1].arrival_us) >= window_us:
+            marks.popleft()
+        first = marks[0]
+        span_us = max(signed_us(mark.arrival_us - first.arrival_us), signed_us(mark.sent_us - first.sent_us))
+        if span_us < window_us // 2:
+            return None
+        return (mark.received_bytes - first.received_bytes) * 8e6 / span_us, first.sent_us

@@ -1,0 +1,139 @@
+"""The receiver's record of one link: what came, what is missing, how long it took; and the reports made of it.
+
+A missing lseq is known the moment a later one arrives (links are FIFO) and is reported until it arrives after all or
+has been named in ``REPORTS_PER_GAP`` reports, so that lost reports cost nothing. Where a link does reorder, reporting
+waits for as long as reordering has lately been seen to take, 10 ms at most (RACK's idea, RFC 8985, per link).
+
+Owns the record. Does not own when feedback is sent or over which link (`tunnel`). Times of arrival are the kernel's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from mlvpn.crypto.replay import ReplayWindow
+from mlvpn.units import NS_PER_MS
+from mlvpn.wire.frame import MAX_RANGES, LinkReport
+from mlvpn.wire.header import TS_MODULUS, signed_us
+
+REPORTS_PER_GAP = 4
+MAX_REORDER_NS = 10 * NS_PER_MS
+MAX_GAPS = 1024
+"""More gaps than this and the oldest are forgotten; the sender takes them for lost."""
+
+
+class _Gap:
+    """Neighbouring lseq that have not arrived."""
+
+    __slots__ = ("first", "last", "reports", "seen_ns")
+
+    def __init__(self, first: int, last: int, seen_ns: int, reports: int = 0) -> None:
+        self.first = first
+        self.last = last
+        self.seen_ns = seen_ns
+        self.reports = reports
+
+
+class LinkReceiver:
+    """Arrivals on one link."""
+
+    def __init__(self) -> None:
+        self.window = ReplayWindow()
+        self.highest = -1
+        self.received_bytes = 0
+        self.received_datagrams = 0
+        self.last_arrival_ns = 0
+        self.fresh = False
+        """Whether something came since the last report."""
+        self.gap_unreported = False
+        """Whether a gap waits for its first report."""
+        self.mean_delay_us = 0.0
+        """Smoothed one-way delay, relative to the reference that all links of the tunnel share."""
+        self._gaps: deque[_Gap] = deque()
+        self._base = 0
+        self._arrival_us = 0
+        self._delay_us = 0
+        self._delay_min_us: int | None = None
+        self._reorder_ns = 0
+
+    def on_datagrams(self, lseq: int, count: int, delay_us: int, arrival_ns: int, size: int) -> None:
+        """Record ``count`` fresh datagrams of ``size`` bytes in all, numbered from ``lseq``; O(1) in order.
+
+        ``delay_us``: arrival - ts, modulo 2^32.
+        """
+        self.received_bytes += size
+        self.received_datagrams += count
+        self.fresh = True
+        last = lseq + count - 1
+        if lseq > self.highest:
+            if lseq > self.highest + 1:
+                self._open_gap(self.highest + 1, lseq - 1, arrival_ns)
+            self.highest = last
+            self.last_arrival_ns = arrival_ns
+            self._note_delay(delay_us, arrival_ns)
+        else:
+            for late in range(lseq, last + 1):
+                self._close_gap(late, arrival_ns)
+
+    def _note_delay(self, delay_us: int, arrival_ns: int) -> None:
+        self._arrival_us = arrival_ns // 1000 % TS_MODULUS
+        self._delay_us = delay_us
+        if self._delay_min_us is None or signed_us(delay_us - self._delay_min_us) < 0:
+            self._delay_min_us = delay_us
+
+    def note_mean_delay(self, relative_us: int) -> None:
+        """Take the one-way delay of ordered data, relative to the tunnel's reference."""
+        self.mean_delay_us += (relative_us - self.mean_delay_us) / 16
+
+    def _open_gap(self, first: int, last: int, now_ns: int) -> None:
+        if self.highest < 0:
+            self._base = last + 1  # the first datagram of a link says nothing about those before it
+            return
+        self._gaps.append(_Gap(first, last, now_ns))
+        self.gap_unreported = True
+        if len(self._gaps) > MAX_GAPS:
+            self._base = self._gaps.popleft().last + 1
+
+    def _close_gap(self, lseq: int, now_ns: int) -> None:
+        for place, gap in enumerate(self._gaps):
+            if gap.first <= lseq <= gap.last:
+                self._reorder_ns = min(max((now_ns - gap.seen_ns) * 5 // 4, self._reorder_ns), MAX_REORDER_NS)
+                del self._gaps[place]
+                if lseq < gap.last:
+                    self._gaps.insert(place, _Gap(lseq + 1, gap.last, gap.seen_ns, gap.reports))
+                if lseq > gap.first:
+                    self._gaps.insert(place, _Gap(gap.first, lseq - 1, gap.seen_ns, gap.reports))
+                return
+
+    def report(self, link: int, now_ns: int) -> LinkReport:
+        """Make the report of this link; counts as sent."""
+        missing: list[tuple[int, int]] = []
+        base, highest = self._base, self.highest
+        self.gap_unreported = False
+        for gap in self._gaps:
+            if now_ns - gap.seen_ns < self._reorder_ns:
+                highest = gap.first - 1  # what came after may still be overtaken: say nothing of it yet
+                self.gap_unreported = True
+                break
+            missing.append((gap.first, gap.last))
+            gap.reports += 1
+        missing.reverse()
+        while len(missing) > MAX_RANGES or (missing and highest - missing[-1][1] > 0xFFFF):
+            base = missing.pop()[1] + 1
+        while self._gaps and self._gaps[0].reports >= REPORTS_PER_GAP:
+            self._base = self._gaps.popleft().last + 1
+        self._reorder_ns -= self._reorder_ns >> 6
+        delay_min = self._delay_us if self._delay_min_us is None else self._delay_min_us
+        self._delay_min_us = None
+        self.fresh = False
+        return LinkReport(
+            link,
+            max(highest, 0),
+            min(base, max(highest, 0)),
+            self._arrival_us,
+            self._delay_us,
+            delay_min,
+            self.received_bytes,
+            self.received_datagrams,
+            missing,
+        )

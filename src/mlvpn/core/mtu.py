@@ -1,0 +1,107 @@
+"""The largest datagram one link carries: probed with padded datagrams, DF set (DPLPMTUD, RFC 8899).
+
+    SEARCHING --acknowledged or refused--> next size ... --nothing larger left--> DONE --10 minutes--> SEARCHING
+    any --path_mtu from the kernel, or black hole--> SEARCHING below it
+
+The largest size is tried first, because it nearly always passes; only then a bisection. Sizes are UDP payload bytes.
+
+Owns the sizes and when to probe. Does not own sending the probe.
+"""
+
+from __future__ import annotations
+
+from mlvpn.units import NS_PER_MS, NS_PER_S
+
+IPV4_UDP_BYTES = 28
+IPV6_UDP_BYTES = 48
+LARGEST_PATH_MTU = 1500
+SMALLEST_PATH_MTU = 1280
+"""IPv6's least MTU (RFC 8200, section 5): every link is taken to carry this without a probe."""
+STEP_BYTES = 8
+PROBE_TRIES = 3
+REPROBE_NS = 600 * NS_PER_S
+
+
+class MtuSearch:
+    """Search of one link's datagram size."""
+
+    def __init__(self, ipv6: bool, now_ns: int) -> None:
+        self.overhead_bytes = IPV6_UDP_BYTES if ipv6 else IPV4_UDP_BYTES
+        self.datagram_bytes = SMALLEST_PATH_MTU - self.overhead_bytes
+        """Largest size known to pass."""
+        self.first_answer = False
+        """Whether the first probe has been answered or given up: before that the size may be far too small."""
+        self._ceiling_bytes = LARGEST_PATH_MTU - self.overhead_bytes
+        self._probing_bytes = self._ceiling_bytes
+        self._tries = 0
+        self._next_probe_ns = now_ns
+
+    @property
+    def path_mtu_bytes(self) -> int:
+        """Size of the IP packets known to pass."""
+        return self.datagram_bytes + self.overhead_bytes
+
+    def due_ns(self) -> int:
+        return self._next_probe_ns
+
+    def take_probe(self, rtt_ns: float, now_ns: int) -> int | None:
+        """Return the size to probe now, or None; the one before counts as refused after ``PROBE_TRIES``."""
+        if now_ns < self._next_probe_ns:
+            return None
+        if self._tries >= PROBE_TRIES:
+            self._refused()
+        if not self._probing_bytes:
+            self._probing_bytes = self._ceiling_bytes = LARGEST_PATH_MTU - self.overhead_bytes
+            if self._probing_bytes <= self.datagram_bytes:
+                self._finish(now_ns)
+                return None
+        self._tries += 1
+        self._next_probe_ns = now_ns + max(int(2 * rtt_ns), 100 * NS_PER_MS)
+        return self._probing_bytes
+
+    def acknowledged(self, size: int, now_ns: int) -> None:
+        """Learn that a probe of ``size`` came through."""
+        self.first_answer = True
+        if self.datagram_bytes < size <= self._ceiling_bytes:
+            self.datagram_bytes = size
+            self._next_size(now_ns)
+
+    def limit(self, path_mtu_bytes: int, now_ns: int) -> None:
+        """Learn from the kernel that IP packets over ``path_mtu_bytes`` do not pass."""
+        ceiling = max(path_mtu_bytes, 576) - self.overhead_bytes
+        if ceiling < self._ceiling_bytes:
+            self._ceiling_bytes = ceiling
+            self.datagram_bytes = min(self.datagram_bytes, ceiling)
+            self._probing_bytes, self._tries, self._next_probe_ns = ceiling, 0, now_ns
+
+    def black_hole(self, now_ns: int) -> None:
+        """Learn that large datagrams vanish while small ones pass: search anew from below."""
+        if self.path_mtu_bytes > SMALLEST_PATH_MTU:
+            self._ceiling_bytes = self.datagram_bytes - STEP_BYTES
+            self.datagram_bytes = SMALLEST_PATH_MTU - self.overhead_bytes
+            self._next_size(now_ns)
+
+    def _refused(self) -> None:
+        self.first_answer = True
+        self._ceiling_bytes = self._probing_bytes - STEP_BYTES
+        self._tries = 0
+        self._probing_bytes = self._middle()
+
+    def _next_size(self, now_ns: int) -> None:
+        self._tries = 0
+        self._probing_bytes = self._middle()
+        self._next_probe_ns = now_ns
+        if not self._probing_bytes:
+            self._finish(now_ns)
+
+    def _middle(self) -> int:
+        """Return the next size worth trying, 0 if none is left."""
+        room = self._ceiling_bytes - self.datagram_bytes
+        if room < STEP_BYTES:
+            return 0
+        return self.datagram_bytes + (room + STEP_BYTES) // 2 // STEP_BYTES * STEP_BYTES
+
+    def _finish(self, now_ns: int) -> None:
+        self._probing_bytes = 0
+        self._tries = 0
+        self._next_probe_ns = now_ns + REPROBE_NS

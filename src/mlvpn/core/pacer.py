@@ -1,0 +1,162 @@
+"""When a link may send how much: pacing just above an empty queue, and a bound on what is in flight.
+
+The sender keeps each link's own queue at a few milliseconds (``Estimator.queue_target_ns``): long enough that the link
+never idles while there is something to send, short enough that nobody notices. States and gains: docs/bonding.md 3.3.
+
+    STARTUP --queue answers, or the rate stops growing--> CRUISE --queue > 2 targets--> DRAIN --queue <= target-->
+    CRUISE
+                                                            |  ^
+                                 base delay not seen for 8 s|  |base seen, or two round trips
+                                                            v  |
+                                                           REFRESH
+
+Owns the pace, the tokens and the bound in flight. Does not own what is measured (`estimator`) or what is sent.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from mlvpn.core.estimator import Estimator
+from mlvpn.units import NS_PER_MS, NS_PER_S
+
+STARTUP_GAIN = 2.0
+GROWTH_ROUNDS = 3
+"""STARTUP ends when the rate has grown by less than a quarter in so many rounds (BBR, draft-cardwell-iccrg-bbr)."""
+QUEUE_GAIN = 0.4
+"""Gain times delay of the control loop; the queue is an integrator with that delay, stable up to pi/2."""
+MAX_STEP = 0.08
+PROBE_GAIN = 1.25
+DRAIN_GAIN = 0.75
+REFRESH_GAIN = 0.5
+REFRESH_AFTER_NS = 8 * NS_PER_S
+"""Before the base delay falls out of its ten-second window the queue is emptied once on purpose."""
+BURST_NS = 2 * NS_PER_MS
+"""Tokens that may gather: what a link sends at once after the daemon has slept."""
+MIN_BURST_BYTES = 2 * 1500
+MIN_FLIGHT_BYTES = 10 * 1500
+FEEDBACK_NS = 25 * NS_PER_MS
+"""Allowance for the receiver's feedback interval in the bound on bytes in flight."""
+
+
+class Phase(Enum):
+    STARTUP = "startup"
+    CRUISE = "cruise"
+    DRAIN = "drain"
+    REFRESH = "refresh"
+
+
+class Pacer:
+    """Tokens and flight bound of one link."""
+
+    def __init__(self, now_ns: int, ceiling_bps: int = 0) -> None:
+        """``ceiling_bps``: the configured rate, never exceeded; 0 means none."""
+        self.phase = Phase.STARTUP
+        self.pace_bps = 0.0
+        self.flight_limit_bytes = float(MIN_FLIGHT_BYTES)
+        self.ceiling_bps = ceiling_bps
+        self._tokens_bytes = float(MIN_BURST_BYTES)
+        self._refilled_ns = now_ns
+        self._full_bps = 0.0
+        self._stalled_rounds = 0
+        self._round_ends_ns = now_ns
+        self._refresh_ends_ns = 0
+        self._probe_ends_ns = 0
+        self._probes = 0
+
+    def restart(self, now_ns: int) -> None:
+        """Start over after the link was down: what it could do before says little."""
+        self.__init__(now_ns, self.ceiling_bps)  # type: ignore[misc]
+
+    # --- tokens
+
+    def tokens_bytes(self, now_ns: int) -> float:
+        """Return how much may be sent now; negative after something urgent went ahead of its turn."""
+        elapsed_ns = now_ns - self._refilled_ns
+        if elapsed_ns > 0:
+            self._refilled_ns = now_ns
+            burst = max(MIN_BURST_BYTES, self.pace_bps * BURST_NS / 8e9)
+            self._tokens_bytes = min(self._tokens_bytes + self.pace_bps * elapsed_ns / 8e9, burst)
+        return self._tokens_bytes
+
+    def spend(self, size: int) -> None:
+        self._tokens_bytes -= size
+
+    def ready_ns(self, size: int, now_ns: int) -> int:
+        """Return when ``size`` bytes of tokens will be there."""
+        wanting = size - self.tokens_bytes(now_ns)
+        return now_ns + max(int(wanting * 8e9 / self.pace_bps), 0) + 1 if self.pace_bps else now_ns + 10 * NS_PER_MS
+
+    # --- control
+
+    def update(self, estimate: Estimator, wanted: bool, may_refresh: bool, now_ns: int) -> None:
+        """Set pace and flight bound from fresh estimates.
+
+        ``wanted``: more waits than pacing lets out. ``may_refresh``: no other link is in REFRESH.
+        """
+        queue_ns, target_ns = estimate.queue_ns, estimate.queue_target_ns
+        self._change_phase(estimate, wanted, may_refresh, now_ns)
+        gain = self._gain(estimate, wanted, now_ns)
+        base_bps = estimate.capacity_bps
+        if self.phase == Phase.DRAIN and estimate.rate_bps:
+            base_bps = min(base_bps, max(estimate.rate_bps, base_bps / 4))
+        self.pace_bps = base_bps * gain
+        if self.ceiling_bps:
+            self.pace_bps = min(self.pace_bps, self.ceiling_bps)
+        loop_ns = max(estimate.ack_ns - queue_ns, estimate.rtt_min_ns) + 2 * target_ns + FEEDBACK_NS
+        growth = STARTUP_GAIN if self.phase == Phase.STARTUP else 1.0
+        self.flight_limit_bytes = max(growth * estimate.capacity_bps * loop_ns / 8e9, MIN_FLIGHT_BYTES)
+
+    def _change_phase(self, estimate: Estimator, wanted: bool, may_refresh: bool, now_ns: int) -> None:
+        queue_ns, target_ns = estimate.queue_ns, estimate.queue_target_ns
+        if self.phase == Phase.STARTUP:
+            if queue_ns > 2 * target_ns or self._growth_ended(estimate, wanted, now_ns):
+                self.phase = Phase.CRUISE
+        elif self.phase == Phase.CRUISE:
+            if queue_ns > 2 * target_ns + 2 * NS_PER_MS:
+                self.phase = Phase.DRAIN
+            elif wanted and may_refresh and now_ns - estimate.base_seen_ns > REFRESH_AFTER_NS:
+                self.phase = Phase.REFRESH
+                self._refresh_ends_ns = now_ns + int(2 * estimate.ack_ns) + 50 * NS_PER_MS
+        elif self.phase == Phase.DRAIN:
+            if queue_ns <= target_ns:
+                self.phase = Phase.CRUISE
+        elif now_ns >= self._refresh_ends_ns or now_ns - estimate.base_seen_ns < REFRESH_AFTER_NS:
+            self.phase = Phase.CRUISE
+
+    def _growth_ended(self, estimate: Estimator, wanted: bool, now_ns: int) -> bool:
+        """Say whether the rate has stopped growing although there was more to send."""
+        if now_ns < self._round_ends_ns or not wanted:
+            return False
+        self._round_ends_ns = now_ns + max(int(estimate.ack_ns), 10 * NS_PER_MS)
+        if estimate.rate_bps > self._full_bps * 1.25:
+            self._full_bps = estimate.rate_bps
+            self._stalled_rounds = 0
+        else:
+            self._stalled_rounds += 1
+        return self._stalled_rounds >= GROWTH_ROUNDS
+
+    def _gain(self, estimate: Estimator, wanted: bool, now_ns: int) -> float:
+        if self.phase == Phase.STARTUP:
+            return STARTUP_GAIN
+        if self.phase == Phase.DRAIN:
+            return DRAIN_GAIN
+        if self.phase == Phase.REFRESH:
+            return REFRESH_GAIN
+        queue_ns, target_ns = estimate.queue_ns, estimate.queue_target_ns
+        if wanted and queue_ns < target_ns / 4:
+            return self._probe(estimate, now_ns)
+        if queue_ns >= target_ns / 4:
+            self._probes = 0
+        delay_ns = max(estimate.ack_ns, 10 * NS_PER_MS)
+        step = QUEUE_GAIN * (target_ns - queue_ns) / delay_ns
+        return 1 + min(max(step, -MAX_STEP), MAX_STEP)
+
+    def _probe(self, estimate: Estimator, now_ns: int) -> float:
+        """The link takes all it gets and its queue stays empty: it may have become faster. Ask more, round by round."""
+        if now_ns >= self._probe_ends_ns:
+            self._probe_ends_ns = now_ns + max(int(estimate.ack_ns), 20 * NS_PER_MS)
+            self._probes += 1
+        if self._probes <= 1:
+            return 1 + MAX_STEP
+        return PROBE_GAIN if self._probes <= 4 else 1.5

@@ -1,0 +1,87 @@
+"""Which link takes the next run: the one on which it will arrive first, and slower ones only for what can wait.
+
+A link's *arrival delay* is its base one-way delay plus its standing queue. Both ends have one clock each, so the
+unknown offset is the same on all links and the differences are exact (docs/bonding.md 3.4).
+
+* Sparse packets and repairs take the link of least delay; sparse ones stay on it until another is clearly better.
+* A young flow uses a slower link only if its backlog would keep the faster ones busy for longer than the difference in
+  delay (the test of ECF, CoNEXT 2017): a web page is not held up by a slow link.
+* A bulk flow uses every link that has credit; the far end equalises the delays.
+
+Owns the choice. Does not own credit (`pacer`), order (`queue`) or state (`link`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlvpn.core.link import Link, LinkState
+from mlvpn.core.queue import Flow
+from mlvpn.units import NS_PER_MS
+
+STICKY_NS = 3 * NS_PER_MS
+"""Sparse packets change links only for so much less delay: their order is worth more than a millisecond."""
+MAX_SPREAD_NS = 400 * NS_PER_MS
+"""A link this much slower than the fastest takes no bulk traffic: waiting for it would outlast inner timeouts."""
+UNFIT_LOSS_RATIO = 0.25
+"""A link that loses more than this takes no new traffic while another is left."""
+
+
+def arrival_delay_ns(link: Link) -> float:
+    """Return when something sent now would arrive, up to the offset that all links share."""
+    estimate = link.estimator
+    return (estimate.base_delay_ns or 0) + estimate.queue_ns
+
+
+def eligible(links: Sequence[Link]) -> list[Link]:
+    """Return the links that carry new traffic now, least delay first.
+
+    Up, not beyond its tolerances and no fallback; if none is left, the restrictions fall one by one. When all links
+    are suspect the last ones keep trying: it may be only the answers that do not come through.
+    """
+    up = [link for link in links if link.state == LinkState.UP]
+    if not up:
+        up = [link for link in links if link.state == LinkState.SUSPECT]
+    primary = [link for link in up if not link.fallback] or up
+    fit = [link for link in primary if not unfit(link)] or [link for link in up if not unfit(link)] or primary
+    return sorted(fit, key=arrival_delay_ns)
+
+
+def unfit(link: Link) -> str | None:
+    """Return which tolerance a link exceeds: "lossy", "slow" or None."""
+    estimate, config = link.estimator, link.config
+    if estimate.loss_ratio >= min(config.loss_tolerance_ratio, UNFIT_LOSS_RATIO):
+        return "lossy"
+    if config.latency_tolerance_ns < 1000 * NS_PER_MS and estimate.rtt_ns >= config.latency_tolerance_ns:
+        return "slow"
+    return None
+
+
+def credit_bytes(link: Link, now_ns: int) -> int:
+    """Return how much a link may take now: its tokens, within what may be in flight."""
+    return int(min(link.pacer.tokens_bytes(now_ns), link.pacer.flight_limit_bytes - link.log.flight_bytes))
+
+
+def for_sparse(links: Sequence[Link], current: Link | None) -> Link:
+    """Return the link for sparse packets out of ``links`` (least delay first)."""
+    best = links[0]
+    if current in links and current is not None and arrival_delay_ns(current) < arrival_delay_ns(best) + STICKY_NS:
+        return current
+    return best
+
+
+def for_flow(flow: Flow, links: Sequence[Link], credited: Sequence[Link]) -> Link | None:
+    """Return the link for a run of ``flow``, or None if waiting for a faster one is better.
+
+    ``links``: the eligible ones, least delay first; ``credited``: those of them that have credit, in the same order.
+    """
+    link = credited[0]
+    if link is links[0]:
+        return link
+    behind_ns = arrival_delay_ns(link) - arrival_delay_ns(links[0])
+    if behind_ns > MAX_SPREAD_NS:
+        return None
+    if flow.bulk:
+        return link
+    faster_bps = sum(other.estimator.capacity_bps for other in links[: links.index(link)])
+    return link if flow.backlog_bytes * 8e9 >= behind_ns * faster_bps else None

@@ -1,0 +1,281 @@
+"""The sending half of a tunnel: from the queue to sealed trains.
+
+In the order in which a packet meets it: ``submit`` (queue) -> ``pump`` (repairs first, then sparse packets, then the
+ordered flows) -> a link's sent log -> ``on_report`` (acknowledged, or lost and so repaired) -> ``relieve`` (a silent
+link's traffic is rescued). ``pump`` does work per run and per decision, not per packet.
+
+Owns queue, repairs and the trains to send. Does not own link states or sessions (`tunnel`), nor the choice of link
+(`scheduler`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mlvpn.burst import Sealer
+from mlvpn.core import scheduler
+from mlvpn.core.burst_io import Train
+from mlvpn.core.counters import TunnelCounters
+from mlvpn.core.events import Address
+from mlvpn.core.icmp import too_big
+from mlvpn.core.link import Link, LinkState
+from mlvpn.core.pacer import Phase
+from mlvpn.core.packet import ETHERNET_BYTES, VNET_BYTES, Packet
+from mlvpn.core.queue import Flow, FlowQueue
+from mlvpn.core.recovery import Repair, RepairQueue, SentRun, hopeless
+from mlvpn.core.run import Run
+from mlvpn.errors import PeerError
+from mlvpn.units import NS_PER_MS
+from mlvpn.wire.frame import DATA_HEAD, GSEQ_MODULUS, ITEM_HEAD, SLICE_HEAD, Gone, Kind, LinkReport, pack_gone
+from mlvpn.wire.header import ts_us
+from mlvpn.wire.vnet import NO_OFFLOAD, segment
+
+WAIT_FOR_LINK_NS = 500 * NS_PER_MS
+"""How long packets wait when no link carries anything: long enough for a reconnect, no longer than TCP's patience."""
+LARGEST_BYTES = 1500
+MIN_SLEEP_NS = NS_PER_MS // 2
+"""Pacing wakes no sooner than this: waking costs more than the burst it saves."""
+DUPLICATE_TRIES = 2
+"""From this try on a repair goes over two links at once: two losses in a row are no accident."""
+
+
+class Sender:
+    """Everything between ``submit`` and ``take``."""
+
+    def __init__(self, links: list[Link], tap: bool, counters: TunnelCounters, reply: Callable[[bytes], None]) -> None:
+        """``links`` is the tunnel's own list, which it keeps current; ``reply`` writes a TUN frame back to its
+        source."""
+        self._links = links
+        self._link_header_bytes = ETHERNET_BYTES if tap else 0
+        self._counters = counters
+        self._reply = reply
+        self._trains: list[Train] = []
+        self._sparse_link: Link | None = None
+        self._now_ns = 0
+        self.sealer: Sealer | None = None
+        self.peer_takes_slices = True
+        self.queue = FlowQueue(counters)
+        self.repairs = RepairQueue()
+
+    def restart(self) -> None:
+        """Begin a new association; what waits in the queue is carried over."""
+        self.queue.reset_order()
+        self.repairs.clear()
+        self._trains.clear()
+
+    def take(self) -> list[Train]:
+        """Take the trains to send, in order."""
+        taken, self._trains = self._trains, []
+        return taken
+
+    # --- in
+
+    def submit(self, frames: list[bytes], now_ns: int) -> None:
+        """Queue TUN frames. HOT PATH."""
+        counters, enqueue, header_bytes = self._counters, self.queue.enqueue, self._link_header_bytes
+        counters.submitted_packets += len(frames)
+        for frame in frames:
+            counters.submitted_bytes += len(frame) - VNET_BYTES
+            try:
+                packet = Packet(frame, header_bytes)
+                if packet.kind != Kind.PACKETS and not (self.peer_takes_slices and packet.slice_bytes):
+                    for single in segment(frame):
+                        enqueue(Packet(single, header_bytes), now_ns)
+                    continue
+            except (PeerError, IndexError):
+                counters.malformed_packets += 1
+                continue
+            enqueue(packet, now_ns)
+
+    # --- out
+
+    def pump(self, now_ns: int) -> None:
+        """Send what may be sent now."""
+        self._now_ns = now_ns
+        if self.sealer is None:
+            return
+        links = scheduler.eligible(self._links)
+        if not links:
+            return
+        if len(self.repairs):
+            self._send_repairs(links, now_ns)
+        if self.queue.sparse:
+            self._send_sparse(links, now_ns)
+        self._send_flows(links, now_ns)
+
+    def _send_repairs(self, links: list[Link], now_ns: int) -> None:
+        gone: list[Gone] = []
+        while len(self.repairs):
+            repair = self.repairs.peek()
+            if hopeless(repair, now_ns):
+                gone += self._give_up(self.repairs.pop())
+                continue
+            fitting = [link for link in links if link.mtu.datagram_bytes >= repair.run.datagram_bytes]
+            if not fitting:
+                gone += self._give_up(self.repairs.pop())
+                continue
+            credited = [link for link in fitting if scheduler.credit_bytes(link, now_ns) > 0]
+            if not credited:
+                break
+            self._send_repair(self.repairs.pop(), credited, now_ns)
+        if gone:
+            for link in links[:2]:
+                self.send_control(link, pack_gone(gone), now_ns)
+
+    def _send_repair(self, repair: Repair, links: list[Link], now_ns: int) -> None:
+        """Send as much of a repair as the best link's credit allows; what is left stays in the queue."""
+        copies = 2 if repair.tries >= DUPLICATE_TRIES else 1
+        credit = scheduler.credit_bytes(links[0], now_ns)
+        count = max(1, min(repair.run.count, credit // repair.run.datagram_bytes))
+        if count < repair.run.count:
+            self.repairs.push_part(repair, count)
+            repair = repair._replace(run=repair.run.part(0, count))
+        for link in links[:copies]:
+            link.counters.repeated_datagrams += count
+            self._send(link, repair.run, now_ns, repair.first_sent_ns, repair.tries)
+
+    def _give_up(self, repair: Repair) -> list[Gone]:
+        run = repair.run
+        self._counters.given_up_datagrams += run.count
+        return [Gone(run.first_byte >> 1 & 15, run.gseq % GSEQ_MODULUS, run.count)]
+
+    def _send_sparse(self, links: list[Link], now_ns: int) -> None:
+        """Send all sparse packets at once over the fastest link; they are few and go ahead of their turn."""
+        link = self._sparse_link = scheduler.for_sparse(links, self._sparse_link)
+        self._drop_sparse_too_big(link, now_ns)
+        if self.queue.sparse:
+            self._send(link, self.queue.take_sparse(link.body_bytes), now_ns)
+
+    def _drop_sparse_too_big(self, link: Link, now_ns: int) -> None:
+        room = link.body_bytes - DATA_HEAD.size
+        if any(len(packet.item) > room for packet in self.queue.sparse):
+            for packet in [packet for packet in self.queue.sparse if len(packet.item) > room]:
+                self.queue.sparse.remove(packet)
+                self._refuse(packet, link)
+
+    def _send_flows(self, links: list[Link], now_ns: int) -> None:
+        queue = self.queue
+        skipped = 0
+        credited = [link for link in links if scheduler.credit_bytes(link, now_ns) > 0]
+        while credited:
+            flow = queue.head(now_ns)
+            if flow is None or skipped > 64:
+                break
+            link = scheduler.for_flow(flow, links, credited)
+            if link is None:
+                queue.skip(flow)
+                skipped += 1
+                if skipped >= queue.waiting_flows:
+                    break
+                continue
+            if self._refused_head(flow, link):
+                continue
+            self._send(link, queue.take(flow, scheduler.credit_bytes(link, now_ns), link.body_bytes, now_ns), now_ns)
+            if scheduler.credit_bytes(link, now_ns) <= 0:
+                credited.remove(link)
+        self._note_limits(links, credited, now_ns)
+
+    def _note_limits(self, links: list[Link], credited: list[Link], now_ns: int) -> None:
+        """Remember since when each link has been held back by pacing alone: only then a rate sample is a capacity."""
+        waiting = bool(self.queue.backlog_bytes or len(self.repairs))
+        for link in links:
+            if link in credited:
+                link.limited_since_us = None
+            elif waiting and link.limited_since_us is None:
+                link.limited_since_us = ts_us(now_ns)
+
+    def _refused_head(self, flow: Flow, link: Link) -> bool:
+        """Drop the head of ``flow`` if it does not fit into a datagram of ``link``; return whether it did not."""
+        packet = flow.packets[0]
+        if packet.kind == Kind.PACKETS:
+            fits = len(packet.item) + DATA_HEAD.size <= link.body_bytes
+        else:
+            fits = SLICE_HEAD.size + packet.header_bytes + packet.slice_bytes <= link.body_bytes
+        if not fits:
+            self._refuse(self.queue.drop_head(flow), link)
+        return not fits
+
+    def _refuse(self, packet: Packet, link: Link) -> None:
+        """Tell the sender of a packet that is too big for a link."""
+        self._counters.too_big_packets += 1
+        mtu_bytes = link.body_bytes - max(SLICE_HEAD.size, DATA_HEAD.size + ITEM_HEAD.size + 1)
+        answer = None if self._link_header_bytes else too_big(packet.frame[VNET_BYTES:], mtu_bytes)
+        if answer is not None:
+            self._reply(NO_OFFLOAD + answer)
+
+    def _send(self, link: Link, run: Run, now_ns: int, first_sent_ns: int = 0, tries: int = 0) -> None:
+        assert self.sealer is not None
+        lseq = link.take_lseq(run.count)
+        for data, datagram_bytes in run.seal(self.sealer, link.number, lseq, ts_us(now_ns)):
+            self._trains.append(Train(link.socket, link.remote, data, datagram_bytes))
+        link.log.add(SentRun(lseq, run, now_ns, first_sent_ns or now_ns, tries))
+        link.pacer.spend(run.sent_bytes)
+        link.counters.sent_datagrams += run.count
+        link.counters.sent_bytes += run.sent_bytes
+        link.last_sent_ns = now_ns
+
+    def send_control(
+        self, link: Link, body: bytes, now_ns: int, destination: Address | None = None, socket: str | None = None
+    ) -> None:
+        """Send control frames at once; they are not repaired and not counted as in flight.
+
+        ``destination`` and ``socket``: where a question came from, if the answer is to go there.
+        """
+        if self.sealer is None or not link.socket_open or not (destination or link.remote):
+            return
+        (data,) = self.sealer.seal_bodies(link.number, link.take_lseq(1), ts_us(now_ns), [body])
+        self._trains.append(Train(socket or link.socket, destination or link.remote, data, len(data)))
+        link.pacer.spend(len(data))
+        link.counters.sent_bytes += len(data)
+        link.counters.sent_datagrams += 1
+        link.last_sent_ns = now_ns
+
+    def send_raw(self, socket: str, destination: Address | None, data: bytes) -> None:
+        """Send a datagram as it is (handshake)."""
+        self._trains.append(Train(socket, destination, data, len(data)))
+
+    # --- what comes back
+
+    def on_report(self, link: Link, report: LinkReport, reference_us: int, now_ns: int) -> bool:
+        """Take the peer's report of a link; return whether it shows progress."""
+        acknowledged = link.log.on_report(link.number, report)
+        for repair in acknowledged.lost:
+            self._counters.repaired_datagrams += repair.run.count
+            link.counters.missing_datagrams += repair.run.count
+            self.repairs.push(repair)
+        if acknowledged.newest_sent_ns:
+            link.estimator.on_ack(now_ns - acknowledged.newest_sent_ns)
+        link.estimator.on_report(report, reference_us, link.limited_since_us, now_ns)
+        refreshing = any(other.pacer.phase == Phase.REFRESH for other in self._links if other is not link)
+        wanted = link.limited_since_us is not None
+        link.pacer.update(link.estimator, wanted, not refreshing, now_ns)
+        return bool(acknowledged.newest_sent_ns)
+
+    def relieve(self, link: Link) -> None:
+        """Send what a silent link holds over another one, if there is one."""
+        if any(other.state == LinkState.UP for other in self._links if other is not link):
+            for repair in link.log.take_all(link.number):
+                self._counters.rescued_datagrams += repair.run.count
+                self.repairs.push(repair)
+
+    def abandon(self, link: Link) -> None:
+        """Move what a link that went down still holds to the repairs, whether or not another link is up."""
+        for repair in link.log.take_all(link.number):
+            self._counters.rescued_datagrams += repair.run.count
+            self.repairs.push(repair)
+
+    def tick(self, now_ns: int) -> None:
+        """Do what time alone brings about."""
+        self.queue.forget_idle(now_ns)
+        if not any(link.state in (LinkState.UP, LinkState.SUSPECT) for link in self._links):
+            self._counters.no_link_packets += self.queue.drop_older(WAIT_FOR_LINK_NS, now_ns)
+
+    def next_deadline_ns(self) -> int | None:
+        """Say when pacing lets the next datagram out, or packets become too old."""
+        if (not self.queue.backlog_bytes and not len(self.repairs)) or self.sealer is None:
+            return None
+        now_ns = self._now_ns
+        links = scheduler.eligible(self._links)
+        free = [link for link in links if link.log.flight_bytes < link.pacer.flight_limit_bytes]
+        ready = [link.pacer.ready_ns(LARGEST_BYTES, now_ns) for link in free]
+        return max(min(ready), now_ns + MIN_SLEEP_NS) if ready else None

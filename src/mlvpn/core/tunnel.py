@@ -1,0 +1,545 @@
+"""The native tunnel to one peer: sessions, links, and the two halves that send and receive.
+
+    submit --> Sender --> take_sends        receive --> handshake | Sessions --> Receiver --> take_deliveries
+                 ^                                                      |
+                 +------------- reports, state of links <---------------+
+
+Every datagram is authenticated before anything in it is acted on. A link's peer address changes only when a PONG proves
+that the new address echoes what was sent there. The client numbers the links; a server learns a number from the first
+authentic datagram that carries it and gives the link the name of the socket it came in on.
+
+Owns the association: what begins and ends it, and which state every link is in. Does not own how packets are spread
+(`sender`, `scheduler`), ordered (`receiver`, `resequencer`) or keys are agreed (`handshake`). Satisfies
+`interface.Core`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mlvpn.burst import Opened
+from mlvpn.config import Config, LinkConfig
+from mlvpn.core import scheduler
+from mlvpn.core.agreement import Offer, Random, Session
+from mlvpn.core.burst_io import Delivery, ReceivedTrain, Train
+from mlvpn.core.counters import TunnelCounters
+from mlvpn.core.events import Address, Event, Level, LinkDown, LinkUp, Log, SocketWanted
+from mlvpn.core.handshake import Handshake
+from mlvpn.core.interface import CoreSnapshot
+from mlvpn.core.link import Link, LinkState
+from mlvpn.core.receiver import Receiver
+from mlvpn.core.sender import Sender
+from mlvpn.core.sessions import Sessions
+from mlvpn.core.snapshot import describe_tunnel
+from mlvpn.crypto.aead import Cipher
+from mlvpn.crypto.keys import StaticKeys
+from mlvpn.errors import PeerError
+from mlvpn.units import NS_PER_MS, NS_PER_S
+from mlvpn.wire import frame
+from mlvpn.wire.frame import Control, LinkReport, Ping
+from mlvpn.wire.handshake import Feature
+from mlvpn.wire.header import HEADER_BYTES, OVERHEAD_BYTES, DatagramType, session_index
+
+MAX_LINKS = 64
+"""Links one client may have; a server makes room for no more."""
+CHALLENGE_EVERY_NS = 100 * NS_PER_MS
+HANDSHAKE_AGAIN_NS = 1 * NS_PER_S
+HOUSEKEEPING_NS = 1 * NS_PER_S
+PROBING_PATIENCE_NS = 2 * NS_PER_S
+"""A link that starts over (the peer restarted) is not announced as down for this long."""
+FEATURES = Feature.SLICES
+
+
+class NativeTunnel:
+    """See the module. Everything of one tunnel; the daemon has one of these."""
+
+    def __init__(
+        self, config: Config, keys: StaticKeys, costs: Mapping[Cipher, int], now_ns: int, random: Random
+    ) -> None:
+        """``costs`` are this machine's (`crypto.aead.cipher_costs`)."""
+        self._config = config
+        self._random = random
+        self._costs = costs
+        self.is_client = config.general.mode == "client"
+        self.counters = TunnelCounters()
+        self.links: list[Link] = []
+        self._by_number: dict[int, Link] = {}
+        self._events: list[Event] = []
+        self._replies: list[Delivery] = []
+        self._last_feedback_second = False
+        self._reference_us: int | None = None
+        self._handshake_ns = now_ns
+        self._housekeeping_ns = now_ns
+        self.closed = False
+        self.sessions = Sessions()
+        self.receiver = Receiver(self.counters)
+        tap = config.general.tuntap == "tap"
+        self.sender = Sender(self.links, tap, self.counters, self._reply)
+        instance = int.from_bytes(random(8), "big") | 1
+        self.handshake = Handshake("client" if self.is_client else "server", keys, instance, self._offer(), random)
+        for number, link_config in enumerate(config.links):
+            self._add_link(link_config, number if self.is_client else -1, now_ns)
+
+    def _offer(self) -> Offer:
+        general = self._config.general
+        return Offer(self._costs, FEATURES, general.cleartext_data, general.mtu)
+
+    def _add_link(self, config: LinkConfig, number: int, now_ns: int) -> Link:
+        link = Link(config, number, self._random, now_ns)
+        self.links.append(link)
+        if number >= 0:
+            self._by_number[number] = link
+        return link
+
+    def _reply(self, tun_frame: bytes) -> None:
+        self._replies.append((tun_frame,))
+
+    def _log(self, level: Level, text: str, token: str = "protocol") -> None:
+        self._events.append(Log(level, token, text))
+
+    # --- packets in
+
+    def submit(self, frames: list[bytes], now_ns: int) -> None:
+        """See `interface.Core`. HOT PATH."""
+        self.sender.submit(frames, now_ns)
+        self.sender.pump(now_ns)
+
+    # --- datagrams in
+
+    def receive(self, train: ReceivedTrain, now_ns: int) -> None:
+        """See `interface.Core`. HOT PATH."""
+        data, size = train.data, train.datagram_bytes
+        if len(data) > size and not _uniform(data, size):
+            for at in range(0, len(data), size):
+                part = data[at : at + size]
+                self._receive_uniform(train._replace(data=part, datagram_bytes=len(part)), now_ns)
+        else:
+            self._receive_uniform(train, now_ns)
+
+    def _receive_uniform(self, train: ReceivedTrain, now_ns: int) -> None:
+        """Take datagrams of one type and one session."""
+        kind = train.data[0] if train.data else 0
+        count = -(-len(train.data) // max(train.datagram_bytes, 1))
+        if kind in (DatagramType.DATA, DatagramType.DATA_CLEAR):
+            if len(train.data) < OVERHEAD_BYTES:
+                self.counters.unauthentic_datagrams += count
+            else:
+                self._receive_sealed(train, count, now_ns)
+        elif kind in (DatagramType.HANDSHAKE_INIT, DatagramType.HANDSHAKE_RESPONSE, DatagramType.COOKIE):
+            for at in range(0, len(train.data), train.datagram_bytes):
+                datagram = train.data[at : at + train.datagram_bytes]
+                self.handshake.receive(datagram, (train.link, train.source), now_ns)
+            self._take_handshake(now_ns)
+        else:
+            self.counters.unknown_type_datagrams += max(count, 1)
+
+    def _receive_sealed(self, train: ReceivedTrain, count: int, now_ns: int) -> None:
+        index = session_index(train.data)
+        opener = self.sessions.opener(index)
+        if opener is None:
+            if self.sessions.current is None:
+                self.counters.no_session_datagrams += count
+            else:
+                self.counters.unknown_index_datagrams += count
+            return
+        opened, failed = opener.open_train(train.data, train.datagram_bytes)
+        self.counters.unauthentic_datagrams += failed
+        if opened and self.sessions.is_pending(index):
+            self.handshake.confirm(index)
+            self._use_session(index, now_ns)
+        for part in opened:
+            self._receive_opened(part, train, now_ns)
+        self.sender.pump(now_ns)
+
+    def _receive_opened(self, opened: Opened, train: ReceivedTrain, now_ns: int) -> None:
+        """Take one authentic datagram, or joined slices."""
+        link = self._by_number.get(opened.link) or self._learn_link(opened.link, train, now_ns)
+        if link is None:
+            self.counters.malformed_frames += opened.count
+            return
+        newest = opened.lseq > link.receiver.highest
+        fresh = self.receiver.fresh_offsets(link, opened)
+        if not fresh:
+            return
+        link.heard_ns = now_ns
+        if newest and (train.source != link.remote or train.link != link.socket):
+            self._challenge(link, train, now_ns)
+        try:
+            if opened.body and opened.body[0] >= 32:
+                self.receiver.on_data(link, opened, fresh, train.arrival_ns, now_ns)
+            else:
+                self.receiver.on_control(link, opened, train.arrival_ns)
+                self._receive_controls(link, opened.body, train, now_ns)
+        except PeerError as error:
+            self.counters.malformed_frames += opened.count
+            self._log(Level.DEBUG, f"link {link.name}: {error}")
+
+    def _learn_link(self, number: int, train: ReceivedTrain, now_ns: int) -> Link | None:
+        """Server: give a client's link the name of the socket it uses, or of the socket and its number."""
+        if self.is_client or number >= MAX_LINKS or len(self._by_number) >= MAX_LINKS:
+            return None
+        for link in self.links:
+            if link.name == train.link and link.number < 0:
+                link.number = number
+                self._by_number[number] = link
+                return link
+        owner = next((link for link in self.links if link.name == train.link), None)
+        if owner is None:
+            return None
+        link = self._add_link(owner.config, number, now_ns)
+        link.name = f"{owner.name}/{number}"
+        link.socket = owner.name
+        if owner.local is not None:
+            link.opened(owner.local, None, now_ns)
+        return link
+
+    def _challenge(self, link: Link, train: ReceivedTrain, now_ns: int) -> None:
+        """Ask whoever sent from a new address to prove that datagrams reach it there."""
+        if now_ns - link.challenged_ns < CHALLENGE_EVERY_NS:
+            return
+        link.challenged_ns = now_ns
+        token = link.new_token(train.source, now_ns)
+        ping = frame.pack_ping(Ping(token, link.config.fallback_only))
+        self.sender.send_control(link, ping, now_ns, train.source, train.link)
+
+    # --- control frames
+
+    def _receive_controls(self, link: Link, body: bytes, train: ReceivedTrain, now_ns: int) -> None:
+        for control, content in frame.unpack_controls(body):
+            if control == Control.PING:
+                self._on_ping(link, frame.unpack_ping(content), train, now_ns)
+            elif control == Control.PONG:
+                self._on_pong(link, frame.unpack_pong(content), train, now_ns)
+            elif control == Control.FEEDBACK:
+                for report in frame.unpack_feedback(content):
+                    self._on_report(report, now_ns)
+            elif control == Control.GONE:
+                for gone in frame.unpack_gone(content):
+                    self.receiver.resequencer.on_gone(gone, now_ns)
+            elif control == Control.MTU_PROBE:
+                ack = frame.pack_mtu_ack(frame.unpack_size(content))
+                self.sender.send_control(link, ack, now_ns, train.source, train.link)
+            elif control == Control.MTU_ACK:
+                link.mtu.acknowledged(frame.unpack_size(content), now_ns)
+                self._come_up_if_proven(link, now_ns)
+            elif control == Control.CLOSE:
+                self._on_close(content.decode("utf-8", "replace"), now_ns)
+
+    def _on_ping(self, link: Link, ping: Ping, train: ReceivedTrain, now_ns: int) -> None:
+        """Answer where it came from: the answer proves the address, and brings fresh estimates with it."""
+        link.peer_fallback = ping.fallback
+        report = link.receiver.report(link.number, now_ns)
+        answer = frame.pack_pong(ping.token) + frame.pack_feedback([report])
+        self.sender.send_control(link, answer, now_ns, train.source, train.link)
+
+    def _on_pong(self, link: Link, token: int, train: ReceivedTrain, now_ns: int) -> None:
+        if not link.on_pong(token, train.source, now_ns):
+            return
+        if (train.source, train.link) != (link.remote, link.socket):
+            if link.remote is not None:
+                self._log(Level.INFO, f"link {link.name}: the peer is now at {describe_address(train.source)}")
+            link.moved(train.source, train.link, now_ns)
+        self._come_up_if_proven(link, now_ns)
+
+    def _on_report(self, report: LinkReport, now_ns: int) -> None:
+        link = self._by_number.get(report.link)
+        if link is None or report.highest >= link.next_lseq or not link.is_news(report):
+            return
+        if self._reference_us is None:
+            self._reference_us = report.delay_us
+        progress = report.highest > link.reported_highest
+        link.reported_highest = max(report.highest, link.reported_highest)
+        self.sender.on_report(link, report, self._reference_us, now_ns)
+        if progress and link.state == LinkState.SUSPECT:
+            self._come_up(link, now_ns)
+
+    def _on_close(self, reason: str, now_ns: int) -> None:
+        self._log(Level.INFO, f"the peer ended the tunnel: {reason}")
+        for link in self.links:
+            link.take_down(f"the peer ended the tunnel: {reason}", now_ns)
+        self._end_association(now_ns)
+        self._handshake_ns = now_ns
+
+    # --- sessions
+
+    def _take_handshake(self, now_ns: int) -> None:
+        """Carry out what the handshake decided."""
+        handshake = self.handshake
+        for session in handshake.take_sessions():
+            self.sessions.add(session)
+            if session.initiator:
+                self._use_session(session.local_index, now_ns)
+        for index in handshake.take_retired():
+            self.sessions.retire(index)
+        self._events += handshake.take_events()
+        for path, datagram in handshake.take_sends():
+            if path is not None:
+                self.sender.send_raw(path[0], path[1], datagram)
+                continue
+            for link in self.links:
+                if link.socket_open and link.remote is not None:
+                    self.sender.send_raw(link.socket, link.remote, datagram)
+
+    def _use_session(self, index: int, now_ns: int) -> None:
+        session = self.sessions.use(index, now_ns)
+        if not session.continued or self.sessions.established_ns == now_ns:
+            self._begin_association(session, now_ns)
+        self.sender.sealer = self.sessions.sealer
+        self.sender.peer_takes_slices = bool(session.peer_features & Feature.SLICES)
+        self._handshake_ns = now_ns
+
+    def _begin_association(self, session: Session, now_ns: int) -> None:
+        """Both ends start over: lseq, gseq and all that was learned of the links."""
+        self.sessions.keep_only(session.local_index)
+        self._reset(now_ns)
+        clear = ", data in the clear" if session.cleartext else ""
+        cipher = session.cipher.name.replace("_", "-")
+        self._log(Level.INFO, f"peer authenticated, {cipher}{clear}")
+
+    def _reset(self, now_ns: int) -> None:
+        self._reference_us = None
+        self.receiver = Receiver(self.counters)
+        self.sender.restart()
+        if not self.is_client:
+            self._by_number.clear()
+            self.links[:] = [link for link in self.links if link.name == link.socket]
+        for link in self.links:
+            if not self.is_client:
+                link.number = -1
+                link.remote = None
+            link.restart(now_ns)
+
+    def _end_association(self, now_ns: int) -> None:
+        self.sessions.end()
+        self.handshake.forget()
+        self.sender.sealer = None
+        self._reset(now_ns)
+
+    # --- links
+
+    def _come_up_if_proven(self, link: Link, now_ns: int) -> None:
+        if link.may_come_up(now_ns):
+            self._come_up(link, now_ns)
+
+    def _come_up(self, link: Link, now_ns: int) -> None:
+        link.come_up(now_ns)
+        if not link.announced:
+            link.announced = True
+            self._events.append(LinkUp(link.name))
+        self.sender.pump(now_ns)
+
+    def _watch(self, link: Link, now_ns: int) -> None:
+        """Notice silence; see `core/link.py` for the states."""
+        if link.state == LinkState.UP:
+            reason = link.overdue(now_ns)
+            if reason is not None:
+                link.suspect(reason, now_ns)
+                self._log(Level.DEBUG, f"link {link.name}: suspected, {reason}")
+                self.sender.relieve(link)
+        elif link.state == LinkState.SUSPECT:
+            self.sender.relieve(link)
+            if link.silent_too_long(now_ns):
+                self._take_down(link, link.reason, now_ns)
+        self._announce_down(link, now_ns)
+
+    def _take_down(self, link: Link, reason: str, now_ns: int) -> None:
+        link.take_down(reason, now_ns)
+        self.sender.abandon(link)
+        self._announce_down(link, now_ns)
+
+    def _announce_down(self, link: Link, now_ns: int) -> None:
+        """Tell of a link that is down; of the last one only after ``timeout``: a short outage is no reason to tear
+        down."""
+        if not link.announced or link.state in (LinkState.UP, LinkState.SUSPECT):
+            return
+        others = any(other.state == LinkState.UP for other in self.links)
+        patience = PROBING_PATIENCE_NS if others and link.state == LinkState.PROBING else 0
+        if not others:
+            patience = link.config.timeout_ns
+        if now_ns - link.state_since_ns >= patience or self.closed:
+            link.announced = False
+            self._events.append(LinkDown(link.name, link.reason))
+
+    def _probe(self, link: Link, now_ns: int) -> None:
+        """Send the PING and the MTU probe that are due."""
+        if self.sender.sealer is None or link.number < 0:
+            return
+        token = link.take_ping(now_ns)
+        if token is not None:
+            ping = frame.pack_ping(Ping(token, link.config.fallback_only))
+            self.sender.send_control(link, ping, now_ns)
+        if link.socket_open and link.remote is not None and link.state != LinkState.DOWN:
+            size = link.mtu.take_probe(link.estimator.rtt_ns, now_ns)
+            if size is not None:
+                body = frame.pack_mtu_probe(size, size - OVERHEAD_BYTES)
+                self.sender.send_control(link, body, now_ns)
+            if link.state == LinkState.PROBING:
+                self._come_up_if_proven(link, now_ns)
+
+    def socket_opened(self, link: str, local: Address, remote: Address | None, now_ns: int) -> None:
+        """See `interface.Core`."""
+        for known in self.links:
+            if known.socket == link:
+                known.opened(local, remote, now_ns)
+                self._probe(known, now_ns)
+        if self.sessions.current is None:
+            self._shake_hands(now_ns)
+
+    def socket_failed(self, link: str, reason: str, now_ns: int) -> None:
+        """See `interface.Core`."""
+        self.link_lost(link, reason, now_ns)
+
+    def link_lost(self, link: str, reason: str, now_ns: int) -> None:
+        """See `interface.Core`."""
+        for known in self.links:
+            if known.socket == link:
+                known.lost(reason, now_ns)
+                self.sender.abandon(known)
+                self._announce_down(known, now_ns)
+        self.sender.pump(now_ns)
+
+    def path_mtu(self, link: str, mtu_bytes: int, now_ns: int) -> None:
+        """See `interface.Core`."""
+        for known in self.links:
+            if known.socket == link:
+                known.mtu.limit(mtu_bytes, now_ns)
+
+    # --- time
+
+    def tick(self, now_ns: int) -> None:
+        """See `interface.Core`."""
+        if self.closed:
+            return
+        self.handshake.tick(now_ns)
+        self._take_handshake(now_ns)
+        for link in self.links:
+            self._watch(link, now_ns)
+            self._probe(link, now_ns)
+            if self.is_client and link.wants_new_socket(now_ns):
+                self._events.append(SocketWanted(link.name))
+        self.receiver.tick(now_ns)
+        if self.receiver.feedback_due_ns is not None and now_ns >= self.receiver.feedback_due_ns:
+            self._send_feedback(now_ns)
+        self._shake_hands_if_due(now_ns)
+        if now_ns >= self._housekeeping_ns:
+            self._keep_house(now_ns)
+        self.sender.pump(now_ns)
+
+    def _send_feedback(self, now_ns: int) -> None:
+        """Report on all links, over the fastest and the second fastest in turn."""
+        reports = self.receiver.take_reports(self.links, now_ns)
+        links = scheduler.eligible(self.links)
+        if not reports or not links:
+            return
+        self._last_feedback_second = not self._last_feedback_second
+        link = links[1] if len(links) > 1 and self._last_feedback_second else links[0]
+        for first in range(0, len(reports), REPORTS_PER_DATAGRAM):
+            body = frame.pack_feedback(reports[first : first + REPORTS_PER_DATAGRAM])
+            self.sender.send_control(link, body, now_ns)
+
+    def _shake_hands_if_due(self, now_ns: int) -> None:
+        """Client: agree on new keys when they are old, and anew when no link answers: the server may have restarted."""
+        if not self.is_client or now_ns - self._handshake_ns < HANDSHAKE_AGAIN_NS:
+            return
+        sent = sum(link.next_lseq for link in self.links)
+        silent = not any(link.state == LinkState.UP for link in self.links)
+        if silent or self.sessions.rekey_due(sent, now_ns):
+            self._shake_hands(now_ns)
+
+    def _shake_hands(self, now_ns: int) -> None:
+        self._handshake_ns = now_ns
+        self.handshake.start(now_ns)
+        self._take_handshake(now_ns)
+
+    def _keep_house(self, now_ns: int) -> None:
+        self._housekeeping_ns = now_ns + HOUSEKEEPING_NS
+        self.sessions.tick(now_ns)
+        self.sender.tick(now_ns)
+        for link in self.links:
+            link.measure_rates(now_ns)
+
+    def next_deadline_ns(self) -> int | None:
+        """See `interface.Core`."""
+        if self.closed:
+            return None
+        deadlines = [self._housekeeping_ns]
+        parts = (self.handshake.next_deadline_ns(), self.receiver.next_deadline_ns(), self.sender.next_deadline_ns())
+        deadlines += [due for due in parts if due is not None]
+        deadlines += [due for link in self.links if (due := link.next_deadline_ns()) is not None]
+        return min(deadlines)
+
+    # --- out
+
+    def take_sends(self) -> list[Train]:
+        """See `interface.Core`."""
+        return self.sender.take()
+
+    def take_deliveries(self) -> list[Delivery]:
+        """See `interface.Core`."""
+        deliveries = self.receiver.resequencer.take()
+        if self._replies:
+            deliveries += self._replies
+            self._replies = []
+        return deliveries
+
+    def take_events(self) -> list[Event]:
+        """See `interface.Core`."""
+        taken, self._events = self._events, []
+        return taken
+
+    # --- life
+
+    def reconfigure(self, config: Config, now_ns: int) -> None:
+        """See `interface.Core`. Links are told apart by name; their numbers never change within an association."""
+        self._config = config
+        self.handshake.reconfigure(self._offer())
+        wanted = {link.name: link for link in config.links}
+        for link in [link for link in self.links if link.socket not in wanted]:
+            link.lost("removed from the configuration", now_ns)
+            self.sender.abandon(link)
+            if link.announced:
+                self._events.append(LinkDown(link.name, link.reason))
+            self.links.remove(link)
+            self._by_number.pop(link.number, None)
+        known = {link.socket for link in self.links}
+        for link in self.links:
+            link.reconfigure(wanted[link.socket])
+        for link_config in config.links:
+            if link_config.name not in known:
+                self._add_link(link_config, self._free_number() if self.is_client else -1, now_ns)
+
+    def _free_number(self) -> int:
+        """Return a number no link of this association has had: lseq of an old one must not be used again."""
+        self._next_number = max([*self._by_number, getattr(self, "_next_number", -1)]) + 1
+        return self._next_number
+
+    def close(self, now_ns: int) -> None:
+        """See `interface.Core`."""
+        body = frame.pack_control(Control.CLOSE, b"stopped")
+        for link in self.links:
+            if link.number >= 0:
+                self.sender.send_control(link, body, now_ns)
+        self.closed = True
+        for link in self.links:
+            link.take_down("stopped", now_ns)
+            self._announce_down(link, now_ns)
+
+    def snapshot(self, now_ns: int) -> CoreSnapshot:
+        """See `interface.Core`."""
+        return describe_tunnel(self, now_ns)
+
+
+REPORTS_PER_DATAGRAM = 6
+"""Six link reports with all their ranges still fit into the smallest datagram."""
+
+
+def _uniform(data: bytes, size: int) -> bool:
+    """Say whether the first and the last datagram of a train are of one type and one session."""
+    last = (len(data) - 1) // size * size
+    return data[0] == data[last] and data[8:12] == data[last + 8 : last + 12] and size >= HEADER_BYTES
+
+
+def describe_address(address: Address) -> str:
+    """Return an address as people write it."""
+    host, port = address[0], address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
