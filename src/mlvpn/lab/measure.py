@@ -59,6 +59,15 @@ class Tool:
         """Whether it has not ended yet."""
         return self._process.poll() is None
 
+    def intervals(self) -> tuple[int, ...]:
+        """Return the bytes of each 100 ms reported so far."""
+        return tuple(line["bytes"] for line in self.lines if "bytes" in line)
+
+    def rate_bps(self) -> float:
+        """Return the rate of the last second."""
+        chosen = self.intervals()[-round(1 / INTERVAL_S) :]
+        return sum(chosen) * 8 / (len(chosen) * INTERVAL_S) if chosen else 0.0
+
     def stop(self) -> None:
         """Ask it to print its summary and end."""
         self._process.terminate()
@@ -149,10 +158,9 @@ class TcpTransfer:
         """Whether it has not ended yet."""
         return self._receiver.is_running
 
-    def rate_bps(self, window_s: float = 1.0) -> float:
-        """Return the rate of the last intervals, for a live display."""
-        chosen = [line["bytes"] for line in self._receiver.lines[-round(window_s / INTERVAL_S) :] if "bytes" in line]
-        return sum(chosen) * 8 / (len(chosen) * INTERVAL_S) if chosen else 0.0
+    def rate_bps(self) -> float:
+        """Return the rate of the last second, for a live display."""
+        return self._receiver.rate_bps()
 
     def wait(self) -> TcpReport:
         """Wait for its end."""
@@ -165,7 +173,7 @@ class TcpTransfer:
             start_ns=summary["start_ns"],
             longest_gap_ns=summary["longest_gap_ns"],
             gap_at_ns=summary["gap_at_ns"],
-            interval_bytes=tuple(line["bytes"] for line in self._receiver.lines if "bytes" in line),
+            interval_bytes=self._receiver.intervals(),
         )
 
 
@@ -209,6 +217,15 @@ class UdpStream:
         figures = [f"--seconds={seconds}", f"--rate-bps={rate_bps}", f"--size-bytes={size_bytes}"]
         self._sender = Tool(sender, "udp-send", address, port, *figures)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._receiver.is_running and self._sender.is_running
+
+    def rate_bps(self) -> float:
+        """Return the rate of the last second, for a live display."""
+        return self._receiver.rate_bps()
+
     def wait(self) -> UdpReport:
         """Wait for its end; the sender's own count makes loss at the end visible even when its last word is lost."""
         sent = self._sender.wait(self._seconds + GRACE_S)["sent"]
@@ -222,7 +239,7 @@ class UdpStream:
             longest_gap_ns=summary["longest_gap_ns"],
             gap_at_ns=summary["gap_at_ns"],
             latencies_ns=tuple(summary["latencies_ns"]),
-            interval_bytes=tuple(line["bytes"] for line in self._receiver.lines if "bytes" in line),
+            interval_bytes=self._receiver.intervals(),
         )
 
 
