@@ -309,7 +309,8 @@ _LINK_KEYS = (
         LINK,
         "fallback_only",
         values.SWITCH,
-        "Use the link only while every other one is down, lossy or slow. Set it at both ends.",
+        "Use the link only while every other one is down, lossy or slow. `native` tells the other end; "
+        "with `mlvpn1` set it at both ends.",
         default="0",
     ),
 )

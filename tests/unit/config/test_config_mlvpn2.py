@@ -120,6 +120,12 @@ def test_each_quirk(text: str, expected: str) -> None:
     assert notes(text) == [expected]
 
 
+@pytest.mark.parametrize("value", ['" tcp"', '"tcp "', '"  tcp  "'])
+def test_blanks_at_the_ends_of_a_value_are_lost_even_in_double_quotes(value: str) -> None:
+    [note] = notes(with_line(f"dsl = {value}", "filters"))
+    assert "MLVPN 2.x reads 'tcp'; " in note
+
+
 def test_a_link_above_general_is_read_without_it() -> None:
     general, rest = GOOD.split("[filters]")
     assert notes("[filters]" + rest + general) == [
