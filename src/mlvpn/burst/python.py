@@ -20,10 +20,13 @@ from mlvpn.wire.frame import GSEQ_MODULUS, SLICE_HEAD, Kind
 from mlvpn.wire.header import HEADER_BYTES, LSEQ_LIMIT, OVERHEAD_BYTES, DatagramType
 
 _DATA, _DATA_CLEAR = int(DatagramType.DATA), int(DatagramType.DATA_CLEAR)
+_TCP_SLICES = int(Kind.SLICE_TCP4), int(Kind.SLICE_TCP6)
+_UDP_SLICE = int(Kind.SLICE_UDP)
 """As plain numbers: an enum's member costs a look-up per use."""
 
 _HEADER = Struct(">QII")
 """type, link and lseq as one word (``word + 1`` is the link's next datagram), index, ts."""
+_TYPE_SHIFT, _LINK_SHIFT = 56, 48
 
 _OFFSET_LIMIT = 1 << 16
 _TCP_HEADER_BYTES = 20
@@ -73,7 +76,7 @@ class Sealer:
         if self._cleartext:
             return self._seal_clear(link, lseq, ts_us, bodies)
         encrypt, pack, index = self._encrypt, _HEADER.pack, self._index
-        word = _DATA << 56 | link << 48 | lseq
+        word = _DATA << _TYPE_SHIFT | link << _LINK_SHIFT | lseq
         datagrams = []
         for body in bodies:  # HOT PATH
             header = pack(word, index, ts_us)
@@ -83,7 +86,7 @@ class Sealer:
 
     def _seal_clear(self, link: int, lseq: int, ts_us: int, bodies: Sequence[bytes]) -> list[bytes]:
         encrypt, pack, index = self._encrypt, _HEADER.pack, self._index
-        word = _DATA_CLEAR << 56 | link << 48 | lseq
+        word = _DATA_CLEAR << _TYPE_SHIFT | link << _LINK_SHIFT | lseq
         datagrams = []
         for body in bodies:  # HOT PATH
             clear = pack(word, index, ts_us) + body
@@ -125,17 +128,18 @@ class Opener:
         """Return the datagrams that the peer sealed for this session, in order."""
         if size < OVERHEAD_BYTES:
             return []
-        decrypt, unpack, our_index = self._decrypt, _HEADER.unpack_from, self._index
+        decrypt, unpack, our_index = self._decrypt, _HEADER.unpack, self._index
         datagrams = []
         for at in range(0, len(data) - OVERHEAD_BYTES + 1, size):  # HOT PATH
-            word, index, ts_us = unpack(data, at)
+            body_at = at + HEADER_BYTES
+            header = data[at:body_at]
+            word, index, ts_us = unpack(header)
             if index != our_index:
                 continue
             try:
-                if word >> 56 == _DATA:
-                    body_at = at + HEADER_BYTES
-                    body = decrypt(data[at : at + NONCE_BYTES], data[body_at : at + size], data[at:body_at])
-                elif word >> 56 == _DATA_CLEAR and self._cleartext:
+                if word >> _TYPE_SHIFT == _DATA:
+                    body = decrypt(header[:NONCE_BYTES], data[body_at : at + size], header)
+                elif word >> _TYPE_SHIFT == _DATA_CLEAR and self._cleartext:
                     body = self._authentic_clear(data[at : at + size])
                 else:
                     continue
@@ -153,7 +157,7 @@ class Opener:
 def _join(datagrams: Sequence[_Datagram], first: int) -> Opened:
     """Return the datagram at ``first``, with every neighbour that continues it."""
     word, ts_us, body = datagrams[first]
-    link, lseq = word >> 48 & 0xFF, word % LSEQ_LIMIT
+    link, lseq = word >> _LINK_SHIFT & 0xFF, word % LSEQ_LIMIT
     payload_at = slice_payload_at(body)
     if not payload_at:
         return Opened(link, lseq, 1, ts_us, body, 0)
@@ -170,9 +174,9 @@ def slice_payload_at(body: bytes) -> int:
         return 0
     kind = body[0] >> 5
     l4_at = SLICE_HEAD.size + body[SLICE_HEAD.size - 1]
-    if kind == Kind.SLICE_UDP:
+    if kind == _UDP_SLICE:
         payload_at = l4_at + _UDP_HEADER_BYTES
-    elif kind in (Kind.SLICE_TCP4, Kind.SLICE_TCP6) and l4_at + _TCP_HEADER_BYTES < len(body):
+    elif kind in _TCP_SLICES and l4_at + _TCP_HEADER_BYTES < len(body):
         payload_at = l4_at + max((body[l4_at + _TCP_DATA_OFFSET_AT] >> 4) * 4, _TCP_HEADER_BYTES)
     else:
         return 0
