@@ -177,7 +177,7 @@ class LinkSocket:
     """A link's socket in the worker: trains in and out. Owned by the packet loop, one thread.
 
     With ``remote`` the socket is connected: cheaper per train, hears nobody else, and a train without destination goes
-    there. Raises LinkError when there is no way to ``remote``.
+    there. Raises LinkError, the socket closed, when there is no way to ``remote``.
     """
 
     def __init__(self, sock: socket.socket, link: str, remote: Address | None = None) -> None:
@@ -200,6 +200,7 @@ class LinkSocket:
         try:
             self._sock.connect(self._native(remote))
         except OSError as error:
+            self._sock.close()
             raise LinkError(f"no way to {remote[0]}: {_SEND_REASONS.get(error.errno or 0, error.strerror)}") from error
 
     def fileno(self) -> int:
