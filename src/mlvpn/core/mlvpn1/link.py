@@ -47,6 +47,13 @@ class LinkState(Enum):
     SLOW = "slow"
 
 
+class Mlvpn1LinkSnapshot(LinkSnapshot, total=False):
+    """What MLVPN's own status shows besides."""
+
+    disconnects: int
+    """Times the link went down."""
+
+
 class Link:
     """One link; the tunnel changes the plain fields, the methods hold what takes more than an assignment."""
 
@@ -154,7 +161,7 @@ class Link:
             self.received_bps = (self.received_bytes - received_bytes) * 8 / elapsed_s
             self._rated = (now_ns, self.sent_bytes, self.received_bytes)
 
-    def snapshot(self, now_ns: int) -> LinkSnapshot:
+    def snapshot(self, now_ns: int) -> Mlvpn1LinkSnapshot:
         """Describe the link."""
         silent_ns = None if self.heard_ns is None else now_ns - self.heard_ns
         reason = self.reason
@@ -176,6 +183,7 @@ class Link:
             "received_bytes": self.received_bytes,
             "sent_datagrams": self.sent_datagrams,
             "received_datagrams": self.received_datagrams,
+            "disconnects": self.disconnects,
             "last_heard_s": None if silent_ns is None else silent_ns / SECOND_NS,
         }
 
