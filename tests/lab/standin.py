@@ -1,7 +1,7 @@
-"""A stand-in core, unencrypted and without bonding, so that the daemon can be tested alone; and the daemon that runs it.
+"""A stand-in core, unencrypted and without bonding, to test the daemon alone; and the daemon that runs it.
 
-Every link says hello once a second and on the first answer is up; after three silent seconds it is down. Packets go over the first link
-that is up. ``python standin.py ...`` takes the options of ``mlvpn``.
+Every link says hello once a second and on the first answer is up; after three silent seconds it is down. Packets go
+over the first link that is up. ``python standin.py ...`` takes the options of ``mlvpn``.
 """
 
 from __future__ import annotations
@@ -133,5 +133,5 @@ if __name__ == "__main__":
     from mlvpn.cli import main
     from mlvpn.daemon import protocols
 
-    protocols.make_core = make_stand_in  # type: ignore[assignment]
+    protocols.make_core = make_stand_in
     main()

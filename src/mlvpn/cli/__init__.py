@@ -1,7 +1,7 @@
 """The command line: ``mlvpn COMMAND ...``, and MLVPN's own form ``mlvpn -c FILE -u USER -n NAME ...``.
 
-Owns the list of commands, the options of a daemon and what becomes of an error; each command is a module of its own, imported
-only when it is asked for, so that a daemon does not carry the lab or the screen's colours in its memory.
+Owns the list of commands, the options of a daemon and what becomes of an error; each command is a module of its own,
+imported only when it is asked for, so that a daemon does not carry the lab or the screen's colours in its memory.
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 not running, 4 permission, 5 up but degraded, 78 configuration.
 """
@@ -78,7 +78,7 @@ def daemon_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("-c", "--config", metavar="FILE", help="Run the tunnel of this file, as `mlvpn run FILE` does.")
 @daemon_options
 @click.pass_context
-def command_line(ctx: click.Context, config: str | None, **options: Any) -> None:
+def command_line(ctx: click.Context, /, config: str | None, **options: Any) -> None:
     """One encrypted tunnel out of several Internet links."""
     if ctx.invoked_subcommand is None:
         if config is None:

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import groupby
 from operator import attrgetter
+from typing import Any
 
 from mlvpn.core.burst_io import Train
 from mlvpn.core.events import Event
@@ -52,9 +53,13 @@ class Bridge:
         """When the timer goes off; means something only while there is a timer."""
         self._loop.add_reader(device.fileno(), self._device_readable)
 
-    def socket(self, link: str) -> LinkSocket | None:
-        """Return a link's socket, if it has one."""
-        return self._sockets.get(link)
+    def describe(self, link: str) -> dict[str, Any]:
+        """Return what `status` shows of a link's socket, JSON-able."""
+        link_socket = self._sockets.get(link)
+        return {
+            "socket": link_socket.describe() if link_socket else None,
+            "unsent_datagrams": self.unsent_datagrams[link],
+        }
 
     def attach(self, link: str, link_socket: LinkSocket) -> None:
         """Carry a link's datagrams over this socket from now on."""

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from mlvpn.daemon import log
+from mlvpn.daemon.tasks import spawn
 
 SCHEMA = 1
 """Version of everything this socket says."""
@@ -57,7 +58,7 @@ class ControlServer:
             _log.debug("refused a client: %d are connected", CLIENTS)
             writer.transport.abort()
             return
-        client = asyncio.create_task(self._serve(reader, writer))
+        client = spawn(self._serve(reader, writer))
         self._clients.add(client)
         client.add_done_callback(self._clients.discard)
 

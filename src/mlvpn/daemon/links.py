@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from mlvpn.config.model import LinkConfig
@@ -21,7 +22,10 @@ from mlvpn.core.events import Address
 from mlvpn.core.interface import Core
 from mlvpn.daemon import log
 from mlvpn.daemon.bridge import Bridge
+from mlvpn.daemon.interfaces import Interfaces
+from mlvpn.daemon.tasks import spawn
 from mlvpn.errors import LinkError
+from mlvpn.system.netlink import AddressGone, NetlinkEvent
 from mlvpn.system.privsep import OpenLinkSocket, Resolve, WorkerEnd
 from mlvpn.system.udp import LinkSocket, SendFailed
 
@@ -56,16 +60,21 @@ class Link:
         self.attempts = 0
         self.opened_s = -FIRST_RETRY_S
         """When it last had a new socket, on the loop's clock."""
+        self.own_address: str | None = None
+        """Where its socket sends from; None while it has none."""
+        self.trouble = ""
+        """Why it cannot be opened, as last logged."""
 
 
 class Links:
     """The sockets of all links."""
 
-    def __init__(self, core: Core, bridge: Bridge, end: WorkerEnd, mode: str) -> None:
+    def __init__(self, core: Core, bridge: Bridge, end: WorkerEnd, interfaces: Interfaces, mode: str) -> None:
         self._core = core
         self._bridge = bridge
         self._end = end
         self._is_client = mode == "client"
+        self._interfaces = interfaces
         self._links: dict[str, Link] = {}
 
     def open(self, config: LinkConfig) -> None:
@@ -79,12 +88,29 @@ class Links:
         link = self._links.get(name)
         if link is not None and link.task is None:
             self._bridge.detach(name)
-            link.task = asyncio.create_task(self._open(link))
+            link.task = spawn(self._open(link))
 
     def lost(self, problem: SendFailed) -> None:
         """A link cannot send any more: say so, and see whether a new socket can."""
         self._core.link_lost(problem.link, problem.reason, time.monotonic_ns())
         self.reopen(problem.link)
+
+    def network_changed(self, events: Iterable[NetlinkEvent]) -> None:
+        """Netlink has news: links whose interface or address is gone are lost, the others may try again at once."""
+        gone = set()
+        for event in events:
+            self._interfaces.apply(event)
+            if isinstance(event, AddressGone):
+                gone.add(event.address)
+        for link in self._links.values():
+            if link.task is not None:
+                link.changed.set()
+                continue
+            reason = self._interfaces.trouble(link.config.interface, link.own_address)
+            if reason is None and link.own_address in gone:
+                reason = f"address {link.own_address} is gone"
+            if reason is not None:
+                self.lost(SendFailed(link.config.name, reason))
 
     def close(self, name: str) -> None:
         """Close a link that is no longer configured, or is configured anew."""
@@ -109,18 +135,25 @@ class Links:
                 link_socket, remote = await self._try(link)
                 break
             except LinkError as error:
-                self._core.socket_failed(link.config.name, str(error), time.monotonic_ns())
-                self._bridge.flush()
-                _log.warning("link %s: %s", link.config.name, error)
+                self._failed(link, str(error))
             await _set_or_timeout(link.changed, pause_s)
             pause_s = min(2 * pause_s, LONGEST_RETRY_S)
-        link.task, link.opened_s = None, loop.time()
+        link.task, link.opened_s, link.trouble = None, loop.time(), ""
+        link.own_address = link_socket.local[0]
         self._bridge.attach(link.config.name, link_socket)
         self._core.socket_opened(link.config.name, link_socket.local, remote, time.monotonic_ns())
         self._bridge.flush()
 
+    def _failed(self, link: Link, trouble: str) -> None:
+        self._core.socket_failed(link.config.name, trouble, time.monotonic_ns())
+        self._bridge.flush()
+        if trouble != link.trouble:
+            _log.warning("link %s: %s", link.config.name, trouble)
+            link.trouble = trouble
+
     async def _try(self, link: Link) -> tuple[LinkSocket, Address | None]:
         config = link.config
+        self._check(config.interface, config.bindhost)
         family, remote = await self._endpoint(link)
         request = OpenLinkSocket(config.bindhost or "", config.bindport or 0, config.interface or "", family)
         _, fd = await self._end.ask_descriptor(request)
@@ -128,11 +161,17 @@ class Links:
         try:
             # Only a client's socket is connected: a server's peer may come from elsewhere than configured.
             link_socket = LinkSocket(sock, config.name, remote if self._is_client else None)
+            self._check(config.interface, link_socket.local[0])
         except LinkError:
             sock.close()
             raise
         _log.info("link %s: socket %s:%d", config.name, *link_socket.local[:2])
         return link_socket, remote
+
+    def _check(self, interface: str | None, address: str | None) -> None:
+        trouble = self._interfaces.trouble(interface, address)
+        if trouble is not None:
+            raise LinkError(trouble)
 
     async def _endpoint(self, link: Link) -> Endpoint:
         """Return the peer's address to use next."""

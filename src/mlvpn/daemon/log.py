@@ -76,9 +76,11 @@ def start(verbosity: Verbosity, program: str) -> None:
     elif _stderr_is_journal():
         handler = _Stream(_journal_line)
     else:
-        handler = _Syslog(program)
+        handler = _syslog(program) or _Stream(_debug_line)
     handler.addFilter(lambda record: verbosity.shows(record.levelno, _token(record)))
     handler.addFilter(_Repeats(handler))
+    for old in _root.handlers:
+        old.close()
     _root.handlers = [handler]
     _root.propagate = False
     _root.setLevel(logging.DEBUG if verbosity.tokens or verbosity.louder > 0 else logging.INFO - 10 * verbosity.louder)
@@ -146,14 +148,10 @@ class _Syslog(logging.Handler):
     logging.handlers.SysLogHandler is not used: it opens its path again after an error, which the chroot forbids.
     """
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, connected: socket.socket) -> None:
         super().__init__()
         self._program = program
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        try:
-            self._socket.connect(SYSLOG_PATH)
-        except OSError as error:
-            print(f"mlvpn: no syslog at {SYSLOG_PATH} ({error.strerror}), logging to stderr", file=sys.stderr)
+        self._socket = connected
 
     def emit(self, record: logging.LogRecord) -> None:
         text = _journal_line(record).partition(">")[2]
@@ -162,6 +160,21 @@ class _Syslog(logging.Handler):
             self._socket.send(f"<{priority}>{self._program}[{os.getpid()}]: {text}".encode())
         except OSError:
             print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        self._socket.close()
+        super().close()
+
+
+def _syslog(program: str) -> _Syslog | None:
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    try:
+        connected.connect(SYSLOG_PATH)
+    except OSError as error:
+        connected.close()
+        print(f"mlvpn: no syslog at {SYSLOG_PATH} ({error.strerror}), logging to stderr", file=sys.stderr)
+        return None
+    return _Syslog(program, connected)
 
 
 def _stderr_is_journal() -> bool:

@@ -13,6 +13,7 @@ import asyncio
 
 from mlvpn.config.model import General
 from mlvpn.daemon import log
+from mlvpn.daemon.tasks import spawn
 from mlvpn.errors import Error
 from mlvpn.system.privsep import RunScript, WorkerEnd
 
@@ -33,7 +34,7 @@ class StatusScript:
         self._up: dict[str, None] = {}
         """Links called up, in that order."""
         self._calls: asyncio.Queue[list[str]] = asyncio.Queue(PENDING_CALLS)
-        self._caller = asyncio.create_task(self._call_all()) if general.statuscommand else None
+        self._caller = spawn(self._call_all()) if general.statuscommand else None
 
     def link_up(self, link: str) -> None:
         """A link came up."""
@@ -53,10 +54,14 @@ class StatusScript:
         if not self._up:
             self._queue("tuntap_down")
 
-    async def finish(self) -> None:
-        """Call down what is up, and wait until every call has been made."""
+    def all_down(self) -> None:
+        """Every link went down: the tunnel ends, or begins anew."""
         for link in list(self._up):
             self.link_down(link)
+
+    async def finish(self) -> None:
+        """Call down what is up, and wait until every call has been made."""
+        self.all_down()
         if self._caller is not None:
             await self._calls.join()
             self._caller.cancel()

@@ -11,15 +11,18 @@ fork comes after every import (the worker's root directory is empty) and before 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
 from collections.abc import Callable
 from typing import NoReturn
 
+from setproctitle import setproctitle
+
 from mlvpn.daemon import log, worker
 from mlvpn.daemon.options import Options
-from mlvpn.daemon.title import Title, privileged_title
+from mlvpn.daemon.title import privileged_title
 from mlvpn.errors import Error, PermissionDeniedError
 from mlvpn.system import privileges
 from mlvpn.system.notify import Notifier
@@ -42,13 +45,15 @@ def run(options: Options) -> int:
     log.start(options.verbosity, f"mlvpn/{options.name}")
     signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # until each process has its handlers
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    gc.freeze()  # what both processes share stays shared: no collection touches it
     pid = os.fork()
     if pid == 0:
         ours.close()
         jail = worker.Jail(identity, root) if identity else None
         _end_child(lambda: worker.run(options, theirs, jail, notifier))
     theirs.close()
-    Title(options.natural_title).show(privileged_title(options.name))
+    if not options.natural_title:
+        setproctitle(privileged_title(options.name))
     return asyncio.run(_supervise(options, ours, pid))
 
 

@@ -26,6 +26,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from setproctitle import setproctitle
+
 from mlvpn.config.difference import Difference, diff, keep_start_only
 from mlvpn.config.file import decode
 from mlvpn.config.load import parse
@@ -35,13 +37,17 @@ from mlvpn.core.interface import Core
 from mlvpn.daemon import log, protocols
 from mlvpn.daemon.bridge import Bridge
 from mlvpn.daemon.control import ControlServer
+from mlvpn.daemon.interfaces import Interfaces
 from mlvpn.daemon.life import Life
 from mlvpn.daemon.links import Links
 from mlvpn.daemon.options import Options
 from mlvpn.daemon.script import StatusScript
-from mlvpn.daemon.title import Title, worker_title
+from mlvpn.daemon.tasks import spawn
+from mlvpn.daemon.title import worker_title
 from mlvpn.errors import Error
 from mlvpn.system import privileges
+from mlvpn.system.memory import keep_freed_memory
+from mlvpn.system.netlink import Netlink
 from mlvpn.system.notify import Notifier
 from mlvpn.system.privsep import (
     FIRST_UNPRIVILEGED_PORT,
@@ -77,6 +83,7 @@ def run(options: Options, channel: socket.socket, jail: Jail | None, notifier: N
     global _imported
     os.setsid()  # signals of the terminal come by way of [priv], once
     _imported = frozenset(sys.modules)
+    keep_freed_memory()
     if jail is None:
         _log.warning("running as root, as asked: who breaks in here owns the machine")
     else:
@@ -104,10 +111,12 @@ class Worker:
     def __init__(self, options: Options, notifier: Notifier) -> None:
         self._options = options
         self._notifier = notifier
-        self._title = Title(options.natural_title)
+        self._title = ""
         self._life = Life(options)
         self._control = ControlServer({"status": self._status, "reload": self._reload_asked, "quit": self._quit_asked})
         self._reload_turn = asyncio.Lock()
+        self._netlink = Netlink()
+        self._interfaces = Interfaces()
 
     async def run(self, channel: socket.socket) -> int:
         """Start, carry traffic until told to end, end."""
@@ -118,9 +127,9 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         await self._start()
-        housekeeping = asyncio.create_task(self._keep_house())
+        housekeeping = spawn(self._keep_house())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)  # a signal that came meanwhile is served now
         code = await self._ended
         housekeeping.cancel()
         await self._shut_down()
@@ -136,9 +145,13 @@ class Worker:
         info, fd = await self._end.ask_descriptor(OpenTun(general.interface_name, general.tuntap, general.mtu))
         self._tun = Tun(fd, TunInfo(**info))
         path, fd = await self._end.ask_descriptor(ListenControl(general.control_unix_path or ""))
-        await self._control.start(socket.socket(fileno=fd))
+        listener = socket.socket(fileno=fd)
         self._script = StatusScript(self._end, general, self._tun.info.name)
+        for event in self._netlink.read_events():  # the present state of all interfaces
+            self._interfaces.apply(event)
         self._start_core(await protocols.make_core(config), config)
+        await self._control.start(listener)
+        asyncio.get_running_loop().add_reader(self._netlink.fileno(), self._network_changed)
         await self._end.ask(Running(_privileged_ports(config)))
         gc.collect()
         gc.freeze()
@@ -162,7 +175,7 @@ class Worker:
     def _start_core(self, core: Core, config: Config) -> None:
         self._core = core
         self._bridge = Bridge(core, self._tun, self._happened, lambda problem: self._links.lost(problem))
-        self._links = Links(core, self._bridge, self._end, config.general.mode)
+        self._links = Links(core, self._bridge, self._end, self._interfaces, config.general.mode)
         for link in config.links:
             self._links.open(link)
 
@@ -175,9 +188,11 @@ class Worker:
             case LinkUp(link):
                 _log.info("link %s is up", link)
                 self._script.link_up(link)
+                self._show_title()
             case LinkDown(link, reason):
                 _log.warning("link %s is down: %s", link, reason)
                 self._script.link_down(link)
+                self._show_title()
             case SocketWanted(link):
                 self._links.reopen(link)
 
@@ -195,12 +210,21 @@ class Worker:
             await asyncio.sleep(HOUSEKEEPING_S)
 
     def _show_title(self) -> None:
-        self._title.show(worker_title(self._options.name, self._core.snapshot(time.monotonic_ns())["links"]))
+        title = worker_title(self._options.name, self._core.snapshot(time.monotonic_ns())["links"])
+        if title != self._title:
+            self._title = title
+            self._notifier.status(title)
+            if not self._options.natural_title:
+                setproctitle(title)
+
+    def _network_changed(self) -> None:
+        self._links.network_changed(self._netlink.read_events())
+        self._bridge.flush()
 
     # Reload.
 
     def _hang_up(self) -> None:
-        self._reload_task = asyncio.create_task(self._reload_asked())
+        self._reload_task = spawn(self._reload_asked())
 
     async def _reload(self) -> list[str]:
         """Apply what changed in the file and say what that was; when it is bad, keep the old one and raise."""
@@ -246,12 +270,15 @@ class Worker:
         """Begin anew with other keys: nothing of the old session can be kept."""
         core = await protocols.make_core(new)
         self._stop_core()
+        self._script.all_down()
         self._start_core(core, new)
 
     # What the control socket asks.
 
     async def _status(self) -> dict[str, Any]:
-        return {**self._life.describe(self._config, self._tun), **self._core.snapshot(time.monotonic_ns())}
+        core = self._core.snapshot(time.monotonic_ns())
+        links = [{**link, **self._bridge.describe(link["name"])} for link in core["links"]]
+        return {**self._life.describe(self._config, self._tun), **core, "links": links}
 
     async def _reload_asked(self) -> dict[str, Any]:
         try:
@@ -300,6 +327,10 @@ def _privileged_ports(config: Config) -> list[int]:
 
 
 def _defect(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """End at once on an error nobody expected: a restart is better than a tunnel in an unknown state."""
-    _log.critical("a defect of mlvpn ends it: %s", context["message"], exc_info=context.get("exception"))
+    """End at once on an error nobody caught: a restart is better than a tunnel in an unknown state."""
+    error = context.get("exception")
+    if isinstance(error, Error):
+        log.fatal(str(error))
+        os._exit(error.exit_code)
+    _log.critical("a defect of mlvpn ends it: %s", context["message"], exc_info=error)
     os._exit(1)

@@ -54,13 +54,9 @@ def identity(user: str | None) -> Identity:
         if entry.pw_uid == 0:
             raise UsageError(f"--user {name} is root: name an unprivileged user, or say --yes-run-as-root")
         return Identity(name, entry.pw_uid, entry.pw_gid)
-    wanted = (
-        f"there is no user {user!r}" if user else f"no --user given, and no user {' or '.join(DEFAULT_USERS)}"
-    )
-    raise UsageError(
-        f"{wanted}; create one (useradd --system --no-create-home --shell /usr/sbin/nologin {user or DEFAULT_USERS[0]}), "
-        "or say --yes-run-as-root to go without"
-    )
+    wanted = f"there is no user {user!r}" if user else f"no --user given, and no user {' or '.join(DEFAULT_USERS)}"
+    cure = f"useradd --system --no-create-home --shell /usr/sbin/nologin {user or DEFAULT_USERS[0]}"
+    raise UsageError(f"{wanted}; create one ({cure}), or say --yes-run-as-root to go without")
 
 
 def make_empty_root(directory: Path = RUN_DIRECTORY) -> Path:

@@ -295,7 +295,8 @@ class WorkerEnd:
 
     async def _exchange(self, request: Request) -> Answer:
         number = self._count = self._count + 1
-        future = self._waiting[number] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
         try:
             self._channel.send(pack_request(number, request))
             return await future
