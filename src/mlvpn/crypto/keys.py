@@ -22,6 +22,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import nacl.pwhash.argon2id
+from cryptography.hazmat.backends.openssl import (
+    backend as _backend,  # noqa: F401 (loaded late by x25519: see daemon.worker)
+)
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
