@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -232,10 +233,10 @@ def test_a_broken_rule_is_reported_once_and_nothing_is_served_afterwards(message
 def test_descriptors_from_the_worker_are_refused() -> None:
     async def body() -> None:
         async with Ends(no_answer) as ends:
-            before = len(os.listdir("/proc/self/fd"))
+            before = len(list(Path("/proc/self/fd").iterdir()))
             socket.send_fds(ends.theirs, [privsep.pack_request(1, privsep.ReadConfig())], [0])
             await ends.violations.get()
-            assert len(os.listdir("/proc/self/fd")) == before
+            assert len(list(Path("/proc/self/fd").iterdir())) == before
 
     run(body())
 
