@@ -21,10 +21,8 @@ import binascii
 from dataclasses import dataclass, field
 from typing import Literal
 
+import cryptography.hazmat.backends.openssl.backend  # noqa: F401 (x25519 loads it late: see daemon.worker)
 import nacl.pwhash.argon2id
-from cryptography.hazmat.backends.openssl import (
-    backend as _backend,  # noqa: F401 (loaded late by x25519: see daemon.worker)
-)
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
