@@ -268,6 +268,7 @@ def refused_super_packet(device: Tun) -> bytes:
 
 def test_refused_super_packets_go_out_as_packets_and_then_none_is_tried(net: OwnNet) -> None:
     device = opened(net, 1)
+    sound = bytes(10) + b"\x45" + bytes(39)
     frame = refused_super_packet(device)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("10.7.0.1", 7000))
@@ -276,8 +277,20 @@ def test_refused_super_packets_go_out_as_packets_and_then_none_is_tried(net: Own
             device.write_burst([[frame[:38], frame[38:]]])
             assert b"".join(receiver.recv(2000) for _ in range(3)) == PAYLOAD[:2500]
     assert device.counters.gso_refused == tun.REFUSALS == 3
-    assert (device.counters.split_frames, device.counters.written_frames) == (5, 5)
-    assert "refused 3" in device.describe()["fallbacks"][0]
+    device.write_burst([[sound]])
+    assert (device.counters.split_frames, device.counters.written_frames) == (5, 6)
+    (fallback,) = device.describe()["fallbacks"]
+    assert fallback.startswith("UDP super-packets are split")
+    device.close()
+
+
+def test_malformed_super_packets_do_not_speak_against_the_kernel(net: OwnNet) -> None:
+    device = opened(net, 1)
+    header = vnet.VnetHeader(vnet.NEEDS_CSUM, vnet.GSO_TCPV4, 2000, 1000, 20, 16)  # headers longer than the frame
+    for _ in range(5):
+        device.write_burst([[header.pack() + bytes(40)]])
+    assert (device.counters.dropped_malformed, device.counters.gso_refused) == (5, 0)
+    assert device.describe()["fallbacks"] == []
     device.close()
 
 

@@ -10,7 +10,8 @@ super-packets and finishes checksums in software.
 
 Three levels, tried from the top: vnet header with TCP and UDP segmentation (Linux 6.2), with TCP segmentation, plain.
 Some kernels of 2024 accept the negotiation and then refuse super-packets with EINVAL (e269d79c7d35, mended by
-89add40066f9): such a frame is written again as single packets, and after ``REFUSALS`` of them all are.
+89add40066f9), older ones refuse UDP super-packets of more than 64 packets: such a frame is written again as single
+packets, and after ``REFUSALS`` of one type all of that type are.
 
 Always read until empty: a full TUN queue drops silently, so whatever must wait waits in the tunnel's own queue.
 ``MLVPN_NO_OFFLOAD=1`` in the environment of [priv] forces a plain device.
@@ -31,7 +32,7 @@ from typing import Any, Literal
 
 from mlvpn.core.burst_io import Delivery
 from mlvpn.errors import PeerError, SystemFailure
-from mlvpn.wire.vnet import HEADER_BYTES, NO_OFFLOAD, VnetHeader, segment
+from mlvpn.wire.vnet import GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP, HEADER_BYTES, NO_OFFLOAD, VnetHeader, segment
 
 Kind = Literal["tun", "tap"]
 
@@ -40,7 +41,7 @@ TX_QUEUE_PACKETS = 1000
 FRAME_BYTES = HEADER_BYTES + 18 + 65535
 """The largest TUN frame: vnet header, Ethernet with one VLAN tag, IP."""
 REFUSALS = 3
-"""Super-packets the kernel may refuse before it is offered no more of them."""
+"""Super-packets of one type the kernel may refuse before it is offered no more of them."""
 
 _TUNSETIFF = 0x400454CA
 _TUNSETOFFLOAD = 0x400454D0
@@ -53,6 +54,7 @@ _OFFLOADS = {"csum": 0x01, "tso4": 0x02, "tso6": 0x04, "uso4": 0x20, "uso6": 0x4
 """TUN_F_*; both USO go together, and none of them counts without csum."""
 _LEVELS = (("csum", "tso4", "tso6", "uso4", "uso6"), ("csum", "tso4", "tso6"))
 _INTERFACE_NAME_BYTES = 15
+_SUPER_PACKETS = {GSO_TCPV4: "TCP over IPv4", GSO_TCPV6: "TCP over IPv6", GSO_UDP: "UDP"}
 
 _OPEN_CURES = {
     errno.ENOENT: "load the kernel module: modprobe tun",
@@ -185,7 +187,8 @@ class Tun:
         self._fd = fd
         self._is_plain = not info.offloads
         self._prefix = NO_OFFLOAD if self._is_plain else b""
-        self._in_software = self._is_plain
+        self._refusals = dict.fromkeys(_SUPER_PACKETS, 0)
+        self._in_software: set[int] = set()
 
     def fileno(self) -> int:
         """Return the descriptor, to wait for."""
@@ -197,11 +200,14 @@ class Tun:
 
     def describe(self) -> dict[str, Any]:
         """Return what ``status`` shows, JSON-able."""
-        latched = self.counters.gso_refused >= REFUSALS
+        fallbacks = [
+            f"{_SUPER_PACKETS[gso_type]} super-packets are split in software: the kernel refused {REFUSALS}"
+            for gso_type in sorted(self._in_software)
+        ]
         return {
             **asdict(self.info),
             "offloads": list(self.info.offloads),
-            "fallbacks": [f"super-packets split in software: the kernel refused {REFUSALS}"] if latched else [],
+            "fallbacks": fallbacks,
             "counters": asdict(self.counters),
         }
 
@@ -224,8 +230,10 @@ class Tun:
 
     def write_burst(self, deliveries: Sequence[Delivery]) -> None:
         """Write frames, one ``writev`` each; what cannot be written is dropped and counted. HOT PATH."""
-        if self._in_software:
+        if self._is_plain:
             written = sum(self._write_split(b"".join(buffers)) for buffers in deliveries)
+        elif self._in_software:
+            written = sum(self._write_checked(b"".join(buffers)) for buffers in deliveries)
         else:
             fd, written = self._fd, len(deliveries)
             for buffers in deliveries:
@@ -235,13 +243,28 @@ class Tun:
                     written -= not self._rescue(b"".join(buffers), error)
         self.counters.written_frames += written
 
+    def _write_checked(self, frame: bytes) -> bool:
+        """Write a frame to a device that refuses super-packets of some type; say whether it went out."""
+        if _gso_type(frame) in self._in_software:
+            return self._write_split(frame)
+        try:
+            os.write(self._fd, frame)
+        except OSError as error:
+            return self._rescue(frame, error)
+        return True
+
     def _rescue(self, frame: bytes, error: OSError) -> bool:
         """Write a refused super-packet as packets; say whether that worked."""
-        if error.errno != errno.EINVAL or not VnetHeader.unpack(frame).gso_type:
+        gso_type = _gso_type(frame)
+        if error.errno != errno.EINVAL or gso_type not in self._refusals:
             return self._drop(error)
+        if not self._write_split(frame):
+            return False  # the frame was the trouble, not the kernel
         self.counters.gso_refused += 1
-        self._in_software = self.counters.gso_refused >= REFUSALS
-        return self._write_split(frame)
+        self._refusals[gso_type] += 1
+        if self._refusals[gso_type] >= REFUSALS:
+            self._in_software.add(gso_type)
+        return True
 
     def _write_split(self, frame: bytes) -> bool:
         """Write a frame as finished packets; say whether all went out."""
@@ -264,3 +287,7 @@ class Tun:
         cause = _WRITE_DROPS.get(error.errno or 0, "dropped_refused")
         setattr(self.counters, cause, getattr(self.counters, cause) + 1)
         return False
+
+
+def _gso_type(frame: bytes) -> int:
+    return VnetHeader.unpack(frame).gso_type & ~GSO_ECN

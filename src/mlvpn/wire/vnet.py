@@ -135,8 +135,8 @@ def segment(frame: bytes) -> list[bytes]:
     start = HEADER_BYTES + header_length(memoryview(frame)[HEADER_BYTES:], l4, gso_type)
     template = frame[HEADER_BYTES:start]
     step = vnet.gso_bytes
-    if step == 0:
-        raise PeerError("super-packet with a gso size of 0")
+    if step == 0 or start == len(frame):
+        raise PeerError(f"super-packet of {len(frame) - start} payload bytes with a gso size of {step}")
     csum_at = HEADER_BYTES + l4 + (TCP_CSUM_OFFSET if is_tcp else UDP_CSUM_OFFSET)
     packets = []
     for index, offset in enumerate(range(0, len(frame) - start, step)):

@@ -232,6 +232,7 @@ HEADER = vnet.VnetHeader(1, vnet.GSO_TCPV4, 52, 1000, 20, 16)
         HEADER.pack() + bytes(52),
         HEADER._replace(csum_start=60_000).pack() + bytes(100),
         HEADER._replace(gso_bytes=0).pack() + bytes(32) + b"\x50" + bytes(100),
+        HEADER.pack() + b"\x45" + bytes(31) + b"\x50" + bytes(7),
         HEADER._replace(gso_type=0, csum_start=99).pack() + bytes(100),
         HEADER._replace(gso_type=vnet.GSO_UDP, csum_start=95).pack() + bytes(100),
     ],
