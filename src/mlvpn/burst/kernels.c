@@ -23,6 +23,8 @@ enum kind { SLICE_TCP4 = 2, SLICE_TCP6 = 3, SLICE_UDP = 4 };
 static const size_t offset_limit = 1 << 16;
 static const uint64_t lseq_mask = (UINT64_C(1) << 48) - 1;
 
+_Static_assert(sizeof(struct burst_opened) == 32, "c.py unpacks it as =Q6I");
+
 struct burst_session {
     struct aead *aead;
     uint32_t index;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -21,10 +20,7 @@ LIBRARIES = {
 
 def can_build() -> bool:
     """Say whether there are a compiler, the sanitizers and OpenSSL's headers."""
-    if shutil.which(build.COMPILER) is None:
-        return False
-    command = [build.COMPILER, *FLAGS, "-include", "openssl/evp.h", "-xc", "-", "-lcrypto", "-o", "/dev/null"]
-    return subprocess.run(command, input=b"int main(void) { return 0; }", capture_output=True).returncode == 0
+    return build.links("#include <openssl/evp.h>\nint main(void) { return 0; }", *FLAGS, "-lcrypto")
 
 
 @pytest.mark.skipif(not can_build(), reason="needs a C compiler with sanitizers, and OpenSSL's headers")
