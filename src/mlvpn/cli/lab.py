@@ -31,9 +31,9 @@ def run(file: Path, as_json: bool) -> None:
 
 @lab.command()
 def clean() -> None:
-    """Remove what labs that were killed have left: their namespaces and the processes in them."""
+    """Remove what labs that were killed have left: namespaces, the processes in them, temporary files."""
     removed = clean_leftovers()
-    click.echo("\n".join(f"removed {namespace}" for namespace in removed) or "nothing was left behind")
+    click.echo("\n".join(f"removed {thing}" for thing in removed) or "nothing was left behind")
 
 
 @click.command()

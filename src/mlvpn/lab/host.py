@@ -9,15 +9,19 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from mlvpn.errors import SystemFailure
 
-NAMESPACE = re.compile(r"mlvpnlab-(?P<pid>\d+)-\d+-\w+")
+OF_LAB = re.compile(r"mlvpnlab-(?P<pid>\d+)-\d+-\w+")
+"""Names of namespaces and of temporary directories."""
 KILL_AFTER_S = 3.0
 """How long processes left in a namespace may take to end by TERM."""
 
@@ -113,11 +117,15 @@ def processes_in(namespace: str) -> list[int]:
 
 
 def clean() -> list[str]:
-    """Remove the namespaces of labs whose process is dead; return their names."""
-    dead = leftovers(listed_namespaces())
-    for namespace in dead:
+    """Remove the namespaces and temporary directories of labs whose process is dead; return what was removed."""
+    namespaces = leftovers(listed_namespaces())
+    for namespace in namespaces:
         remove_namespace(namespace)
-    return dead
+    temporary = Path(tempfile.gettempdir())
+    directories = [temporary / name for name in leftovers(path.name for path in temporary.iterdir())]
+    for directory in directories:
+        shutil.rmtree(directory)
+    return [*namespaces, *map(str, directories)]
 
 
 def listed_namespaces() -> list[str]:
@@ -126,9 +134,9 @@ def listed_namespaces() -> list[str]:
     return [line.split()[0] for line in listed.stdout.splitlines() if line]
 
 
-def leftovers(namespaces: Iterable[str]) -> list[str]:
-    """Choose the lab's namespaces whose owner is dead."""
-    matches = ((name, NAMESPACE.fullmatch(name)) for name in namespaces)
+def leftovers(names: Iterable[str]) -> list[str]:
+    """Choose the names that belong to a lab whose owner is dead."""
+    matches = ((name, OF_LAB.fullmatch(name)) for name in names)
     return [name for name, match in matches if match and not is_alive(int(match["pid"]))]
 
 

@@ -150,7 +150,7 @@ class Lab:
         return self
 
     def _build(self) -> None:
-        self._directory = self._directory or Path(tempfile.mkdtemp(prefix="mlvpn-lab-"))
+        self._directory = self._directory or Path(tempfile.mkdtemp(prefix=f"{self.prefix}-"))
         self._directory.mkdir(parents=True, exist_ok=True)
         self.client, self.server = self._new_host("client"), self._new_host("server")
         if any(link.is_emulated for link in self.links.values()):
