@@ -213,9 +213,8 @@ class LinkSocket:
 
     @property
     def local(self) -> Address:
-        """The address and port the socket is bound to."""
-        address: Address = self._sock.getsockname()
-        return address
+        """The address and port the socket is bound to; once connected never a wildcard."""
+        return _plain(self._sock.getsockname())
 
     def describe(self) -> dict[str, Any]:
         """Return what ``status`` shows, JSON-able; an empty reason means that the offload is in use."""
@@ -250,8 +249,8 @@ class LinkSocket:
                     arrival_ns = seconds * _SECOND_NS + nanoseconds - clock_difference_ns
             if not -_SECOND_NS < arrival_ns - now_ns < _SECOND_NS:  # the wall clock was set in between
                 arrival_ns = now_ns
-            if is_dual and source[0].startswith(_MAPPED):
-                source = (source[0][len(_MAPPED) :], source[1])
+            if is_dual:
+                source = _plain(source)
             if data:
                 trains.append(ReceivedTrain(link, source, data, datagram_bytes, arrival_ns))
             else:
@@ -377,6 +376,11 @@ class LinkSocket:
         if self._is_ipv6 and ":" not in address[0]:
             return (_MAPPED + address[0], address[1], 0, 0)
         return address
+
+
+def _plain(address: Address) -> Address:
+    """Return an IPv4 address as everybody but a dual-stack socket writes it."""
+    return (address[0][len(_MAPPED) :], address[1]) if address[0].startswith(_MAPPED) else address
 
 
 def _never_fragment(sock: socket.socket, is_ipv6: bool, is_dual: bool) -> None:

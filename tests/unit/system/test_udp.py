@@ -103,6 +103,16 @@ def test_dual_stack_socket_speaks_ipv4_with_plain_addresses(offloads: str) -> No
     ipv4.close()
 
 
+def test_connected_dual_stack_socket_knows_its_ipv4_address() -> None:
+    receiver = link_socket()
+    sender = LinkSocket(open_link_socket("", 0), "dsl", receiver.local)
+    assert sender.local[0] == "127.0.0.1"
+    assert sender.send_burst([train_to(None, 1)]) == []
+    assert receive(receiver, 1)[0].source == sender.local
+    sender.close()
+    receiver.close()
+
+
 def test_connected_socket_needs_no_destination_and_hears_nobody_else(pair: tuple[LinkSocket, LinkSocket]) -> None:
     sender, receiver = pair
     stranger = link_socket()
