@@ -1,4 +1,4 @@
-"""The life of a tunnel as real processes: who runs as whom, how each of them ends, reload, the script, the control socket.
+"""The life of a tunnel as real processes: who runs as whom, how each ends, reload, the script, the control socket.
 
 Each test has a network namespace of its own with a server and a client daemon joined by two addresses of its loopback.
 """
@@ -194,7 +194,7 @@ def test_the_worker_has_nothing_left_to_lose(pair: tuple[Daemon, Daemon]) -> Non
     for capabilities in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
         assert int(status[capabilities], 16) == 0, capabilities
     assert status["NoNewPrivs"] == "1"
-    assert os.listdir(f"/proc/{worker}/root/") == []
+    assert list(Path(f"/proc/{worker}/root/").iterdir()) == []
 
 
 def test_nothing_is_imported_after_the_chroot(pair: tuple[Daemon, Daemon]) -> None:
@@ -356,7 +356,8 @@ def test_as_root_when_told(place: Place) -> None:
 
 def test_a_link_waits_for_its_address_and_comes_by_itself(place: Place) -> None:
     subprocess.run(["ip", "address", "del", "10.3.2.1/32", "dev", "lo"], check=True)
-    server, client = place.start("srv", SERVER), place.start("cli", CLIENT)
+    place.start("srv", SERVER)
+    client = place.start("cli", CLIENT)
     client.wait_up("link1")
     wait_for(lambda: "link link2: cannot bind to 10.3.2.1" in client.log, "the reason in the log")
     subprocess.run(["ip", "address", "add", "10.3.2.1/32", "dev", "lo"], check=True)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from mlvpn.config.model import LinkConfig
 from mlvpn.core.events import Address
 from mlvpn.core.interface import Core
+from mlvpn.core.tunnel import describe_address
 from mlvpn.daemon import log
 from mlvpn.daemon.bridge import Bridge
 from mlvpn.daemon.interfaces import Interfaces
@@ -165,7 +166,7 @@ class Links:
         except LinkError:
             sock.close()
             raise
-        _log.info("link %s: socket %s:%d", config.name, *link_socket.local[:2])
+        _log.info("link %s: socket %s", config.name, describe_address(link_socket.local))
         return link_socket, remote
 
     def _check(self, interface: str | None, address: str | None) -> None:

@@ -1,7 +1,7 @@
-"""Which core runs a tunnel, and its keys.
+"""Which core runs a tunnel, and the keys it begins with.
 
-Owns the choice by ``protocol`` and the derivation of keys from the configuration, which takes a moment and so runs in
-a thread.
+Owns the choice by ``protocol`` and the derivation of keys from the configuration. That takes some 0.2 s, so it runs
+in a thread: a reload must not stop the traffic.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import asyncio
 import os
 import time
 
-from mlvpn.config.model import Config, General
+from mlvpn.config import Config, General
 from mlvpn.core.interface import Core
+from mlvpn.core.mlvpn1.tunnel import Mlvpn1Tunnel
 from mlvpn.core.tunnel import NativeTunnel
-from mlvpn.crypto import aead, keys
+from mlvpn.crypto import keys
+from mlvpn.crypto.aead import cipher_costs
 
 
 async def make_core(config: Config) -> Core:
-    """Derive the keys of a configuration and make the core that speaks its protocol."""
-    static, costs = await asyncio.get_running_loop().run_in_executor(None, _prepare, config.general)
-    return NativeTunnel(config, static, costs, time.monotonic_ns(), os.urandom)
-
-
-def _prepare(general: General) -> tuple[keys.StaticKeys, dict[aead.Cipher, int]]:
-    return derive_keys(general), aead.cipher_costs(time.perf_counter_ns)
+    """Make the core that speaks a configuration's protocol."""
+    if config.general.protocol == "mlvpn1":
+        return Mlvpn1Tunnel(config, time.monotonic_ns(), os.urandom)
+    static = await asyncio.get_running_loop().run_in_executor(None, derive_keys, config.general)
+    return NativeTunnel(config, static, cipher_costs(time.monotonic_ns), time.monotonic_ns(), os.urandom)
 
 
 def derive_keys(general: General) -> keys.StaticKeys:
@@ -35,9 +35,8 @@ def derive_keys(general: General) -> keys.StaticKeys:
     return keys.from_password(general.password.reveal().decode(), "server" if general.mode == "server" else "client")
 
 
-def same_secrets(old: Config, new: Config) -> bool:
-    """Say whether a tunnel of one configuration can go on with the other."""
-    return all(
-        getattr(old.general, name) == getattr(new.general, name)
-        for name in ("password", "private_key", "peer_key", "psk")
-    )
+def may_go_on(old: Config, new: Config) -> bool:
+    """Say whether the core of one configuration can go on with the other; with new keys a native one begins anew."""
+    secrets = ("password", "private_key", "peer_key", "psk")
+    same = all(getattr(old.general, name) == getattr(new.general, name) for name in secrets)
+    return same or new.general.protocol == "mlvpn1"

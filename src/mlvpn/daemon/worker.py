@@ -247,7 +247,7 @@ class Worker:
     async def _apply(self, new: Config) -> list[str]:
         old, difference = self._config, diff(self._config, new)
         new = keep_start_only(old, new)
-        if protocols.same_secrets(old, new):
+        if protocols.may_go_on(old, new):
             self._core.reconfigure(new, time.monotonic_ns())
             self._follow(difference, new)
         else:
