@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from mlvpn.errors import SystemFailure
-from mlvpn.lab.measure import EchoProbes, TcpTransfer, UdpStream
+from mlvpn.lab.measure import EchoProbes, PacketWatch, TcpTransfer, UdpStream
 from mlvpn.lab.topology import Lab, LinkSpec
 
 pytestmark = pytest.mark.root
@@ -83,6 +83,7 @@ def test_jitter_wanders_within_its_bounds_and_reorders_nothing(lab: Lab) -> None
 
 def test_a_cut_is_silent_and_heals(lab: Lab) -> None:
     probes = EchoProbes(lab.client, lab.address("server", "other"), seconds=1.5)
+    watch = PacketWatch(lab.client, "other")
     time.sleep(0.5)
     lab.emulator.cut("other")
     assert "state UP" in lab.client.run(["ip", "link", "show", "dev", "other"])
@@ -90,6 +91,9 @@ def test_a_cut_is_silent_and_heals(lab: Lab) -> None:
     lab.emulator.heal("other")
     report = probes.wait()
     assert 390 < report.longest_gap_ms() < 500
+    seen = watch.stop()
+    assert seen.longest_gap_ns / MS == pytest.approx(report.longest_gap_ms(), abs=10)
+    assert 30 < seen.packets < 60
     assert 18 <= report.lost <= 25
     dropped = sum(lab.emulator.counters()[f"other/{way}"]["dropped_cut_packets"] for way in ("up", "down"))
     assert dropped == report.lost

@@ -98,6 +98,8 @@ class Wire:
     """Frames the far interface refused, as when it is down."""
     missed_frames: int = 0
     """Frames the kernel dropped because this process was too slow: not zero means the measurement is void."""
+    latest_ns: int = 0
+    """Furthest a frame was handed out behind its time since the last sample: how far to trust a measurement."""
     sampled_bytes: int = 0
 
     def take_in(self) -> None:
@@ -147,8 +149,13 @@ class Wire:
             "delivered_bytes": step_bytes,
             "queue_bytes": self.channel.queue_bytes(now_ns),
             "peak_queue_bytes": self.channel.take_peak_queue_bytes(),
+            "latest_ns": self._take_latest_ns(),
             "rate_bps": self.channel.rate_bps,
         }
+
+    def _take_latest_ns(self) -> int:
+        latest_ns, self.latest_ns = self.latest_ns, 0
+        return latest_ns
 
 
 class Emulator:
@@ -230,6 +237,7 @@ class Emulator:
                 wire.channel.follow_trace(now_ns)
             due_ns = wire.channel.next_due_ns()
             if due_ns is not None and due_ns <= now_ns:
+                wire.latest_ns = max(wire.latest_ns, now_ns - GRAIN_NS // 2 - due_ns)
                 wire.hand_out(now_ns)
 
     # -- control

@@ -287,3 +287,36 @@ class EchoProbes:
 
     def _read(self, summary: dict[str, Any]) -> EchoReport:
         return EchoReport(tuple((sent_ns, rtt_ns) for sent_ns, rtt_ns in summary["probes"]))
+
+
+@dataclass(frozen=True)
+class WatchReport:
+    """What a bystander saw come in on an interface."""
+
+    packets: int
+    total_bytes: int
+    longest_gap_ns: int
+    """Longest time between two packets."""
+    gap_at_ns: int
+    interval_bytes: tuple[int, ...]
+
+
+class PacketWatch:
+    """Watches what comes in on an interface until it is stopped: gaps between packets, whatever TCP makes of them."""
+
+    def __init__(self, host: Host, interface: str, *, seconds: float = 3600.0) -> None:
+        """Start it."""
+        self._tool = Tool(host, "watch", interface, f"--seconds={seconds}")
+        self._tool.wait_ready()
+
+    def stop(self) -> WatchReport:
+        """End it."""
+        self._tool.stop()
+        summary = self._tool.wait(GRACE_S)
+        return WatchReport(
+            packets=summary["packets"],
+            total_bytes=summary["total_bytes"],
+            longest_gap_ns=summary["longest_gap_ns"],
+            gap_at_ns=summary["gap_at_ns"],
+            interval_bytes=self._tool.intervals(),
+        )

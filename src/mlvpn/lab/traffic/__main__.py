@@ -12,6 +12,7 @@ from typing import NoReturn
 from mlvpn.lab.traffic.echo import echo
 from mlvpn.lab.traffic.tcp import tcp_receive, tcp_send
 from mlvpn.lab.traffic.udp import udp_receive, udp_send
+from mlvpn.lab.traffic.watch import watch
 
 TOOLS = {
     "tcp-receive": tcp_receive,
@@ -19,6 +20,7 @@ TOOLS = {
     "udp-receive": udp_receive,
     "udp-send": udp_send,
     "echo": echo,
+    "watch": watch,
 }
 
 
