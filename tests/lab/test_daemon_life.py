@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(not Path("/dev/net/tun").exists(), reason="needs /dev/net/tun"),
 ]
 
-STAND_IN = [sys.executable, str(Path(__file__).with_name("standin.py"))]
+MLVPN = [sys.executable, "-m", "mlvpn"]
 WAIT_S = 10.0
 CLONE_NEWNET = 0x40000000
 
@@ -40,6 +40,7 @@ mode = "server"
 interface_name = "mlvpn0"
 ip4 = "10.8.0.2/24"
 mtu = 1400
+timeout = 2
 password = "correct horse battery staple"
 [link1]
 bindhost = "10.3.1.2"
@@ -86,7 +87,7 @@ class Daemon:
         self.name = name
         self.config = config
         self._log = config.with_suffix(".log")
-        command = [*STAND_IN, "run", str(config), "-n", name, "--debug", "-v", *options]
+        command = [*MLVPN, "run", str(config), "-n", name, "--debug", "-v", *options]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.pid = self.process.pid
@@ -203,7 +204,7 @@ def test_nothing_is_imported_after_the_chroot(pair: tuple[Daemon, Daemon]) -> No
     server.ask("reload")
     server.ask("no such thing")
     client.stop()
-    wait_for(lambda: "link link2 is down" in server.log, "the server to notice")
+    wait_for(lambda: "the peer ended the tunnel" in server.log, "the server to notice")
     assert server.ask("quit") == {"schema": 1, "stopping": True}
     assert server.wait_exit() == 0
     assert "imported after" not in server.log + client.log
@@ -224,7 +225,7 @@ def test_titles_tell_the_links_newest_first(pair: tuple[Daemon, Daemon]) -> None
 def test_natural_titles_are_left_alone(place: Place) -> None:
     daemon = place.start("srv", SERVER, "-u", "nobody", "--natural-title")
     daemon.wait_running()
-    assert "standin.py" in Path(f"/proc/{daemon.worker}/cmdline").read_text()
+    assert "-m" in Path(f"/proc/{daemon.worker}/cmdline").read_text()
 
 
 def test_when_the_worker_is_killed_the_parent_ends_and_says_so(pair: tuple[Daemon, Daemon]) -> None:
@@ -242,7 +243,7 @@ def test_when_the_parent_is_killed_the_worker_ends(pair: tuple[Daemon, Daemon]) 
     server.process.wait()
     wait_for(lambda: not Path(f"/proc/{worker}").exists() or status_of(worker)["State"][0] == "Z", "the worker to end")
     assert "the privileged process is gone" in server.log
-    wait_for(lambda: "link link1 is down: the peer said goodbye" in client.log, "the peer to be told")
+    wait_for(lambda: "the peer ended the tunnel" in client.log, "the peer to be told")
     place_again = Daemon(server.name, server.config, "-u", "nobody")  # the socket file left behind is no obstacle
     try:
         place_again.wait_running()
@@ -256,7 +257,7 @@ def test_a_signal_ends_it_well(pair: tuple[Daemon, Daemon], number: signal.Signa
     os.kill(client.pid, number)
     assert client.wait_exit() == 0
     assert not client.socket_path.exists()
-    wait_for(lambda: "link link2 is down: the peer said goodbye" in server.log, "the peer to be told")
+    wait_for(lambda: "the peer ended the tunnel" in server.log, "the peer to be told")
 
 
 def test_a_bad_configuration_keeps_the_old_one(pair: tuple[Daemon, Daemon]) -> None:
