@@ -78,7 +78,8 @@ class Outgoing:
 
     def unfragmented_limit(self, link: Link) -> int:
         """Return the bytes of the largest packet whose datagram fits the path's MTU."""
-        version = 6 if link.local is not None and ":" in link.local[0] else 4
+        address = link.heard_from or link.remote
+        version = 6 if address is not None and ":" in address[0] else 4
         overhead = IP_UDP_BYTES[version] + HEADER_BYTES + (0 if self.cleartext else MAC_BYTES)
         return (link.path_mtu_bytes or DEFAULT_PATH_MTU_BYTES) - overhead
 

@@ -19,8 +19,8 @@ from heapq import heappop, heappush
 
 from mlvpn.core.mlvpn1.counters import Mlvpn1Counters
 
-MIN_CAPACITY = 1024
-"""Packets. One read brings hundreds from one link before the other link is looked at, which the ring of 64 that
+MIN_CAPACITY = 4096
+"""Packets. One wake-up may bring two thousand from one link before the other is looked at, which the ring of 64 that
 MLVPN's documentation recommends could not hold."""
 FAR = 1 << 16
 """A data_seq so far from the expected one is not early or late but another count."""

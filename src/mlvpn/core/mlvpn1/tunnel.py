@@ -277,6 +277,7 @@ class Mlvpn1Tunnel:
             return
         self._outgoing.control(link, PacketType.AUTH, now_ns)
         if now_ns - link.unanswered_since_ns > NEW_SOCKET_AFTER_NS:
+            self._warn(link, "no answer: is the peer up and reachable, and is password the same at both ends?", now_ns)
             self._want_socket(link, now_ns)
 
     def _want_socket(self, link: Link, now_ns: int) -> None:
@@ -344,13 +345,15 @@ class Mlvpn1Tunnel:
             self._deliver(self._resequencer.restart())
 
     def _warn_unauthentic(self, link: Link, source: Address, now_ns: int) -> None:
-        """Say what is probably wrong, once a minute for each link."""
-        if now_ns < self._warn_again_ns.get(link.name, now_ns):
-            return
-        self._warn_again_ns[link.name] = now_ns + WARN_AGAIN_NS
         key = "cleartext_data" if link.is_up else "password"
-        text = f"{link.name} datagrams from {source[0]}:{source[1]} do not open: is {key} the same at both ends?"
-        self._log(Level.WARNING, "protocol", text)
+        text = f"datagrams from {source[0]}:{source[1]} do not open: is {key} the same at both ends?"
+        self._warn(link, text, now_ns)
+
+    def _warn(self, link: Link, text: str, now_ns: int) -> None:
+        """Say what is probably wrong, once a minute for each link."""
+        if now_ns >= self._warn_again_ns.get(link.name, now_ns):
+            self._warn_again_ns[link.name] = now_ns + WARN_AGAIN_NS
+            self._log(Level.WARNING, "protocol", f"{link.name} {text}")
 
     def _log(self, level: Level, token: str, text: str) -> None:
         self._events.append(Log(level, token, text))
