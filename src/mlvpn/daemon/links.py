@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from mlvpn.config.model import LinkConfig
+from mlvpn.config.model import General, LinkConfig
 from mlvpn.core.events import Address
 from mlvpn.core.interface import Core
 from mlvpn.core.tunnel import describe_address
@@ -70,11 +70,12 @@ class Link:
 class Links:
     """The sockets of all links."""
 
-    def __init__(self, core: Core, bridge: Bridge, end: WorkerEnd, interfaces: Interfaces, mode: str) -> None:
+    def __init__(self, core: Core, bridge: Bridge, end: WorkerEnd, interfaces: Interfaces, general: General) -> None:
         self._core = core
         self._bridge = bridge
         self._end = end
-        self._is_client = mode == "client"
+        self._is_client = general.mode == "client"
+        self._may_fragment = general.protocol == "mlvpn1"  # which has no way to find out what a path carries
         self._interfaces = interfaces
         self._links: dict[str, Link] = {}
 
@@ -161,7 +162,7 @@ class Links:
         sock = socket.socket(fileno=fd)
         try:
             # Only a client's socket is connected: a server's peer may come from elsewhere than configured.
-            link_socket = LinkSocket(sock, config.name, remote if self._is_client else None)
+            link_socket = LinkSocket(sock, config.name, remote if self._is_client else None, self._may_fragment)
             self._check(config.interface, link_socket.local[0])
         except LinkError:
             sock.close()

@@ -175,7 +175,7 @@ class Worker:
     def _start_core(self, core: Core, config: Config) -> None:
         self._core = core
         self._bridge = Bridge(core, self._tun, self._happened, lambda problem: self._links.lost(problem))
-        self._links = Links(core, self._bridge, self._end, self._interfaces, config.general.mode)
+        self._links = Links(core, self._bridge, self._end, self._interfaces, config.general)
         for link in config.links:
             self._links.open(link)
 
@@ -313,6 +313,7 @@ class Worker:
         except ChannelClosed:
             pass  # nobody is left to run a script
         self._control.close()
+        self._notifier.close()
         _log.info("%s has ended", self._options.name)
 
     def _stop_core(self) -> None:

@@ -14,10 +14,10 @@ Each socket begins with what the kernel has; a refusal is latched for that socke
 
 ``MLVPN_NO_GSO=1`` and ``MLVPN_NO_GRO=1`` in the environment force the fallbacks.
 
-Datagrams are never fragmented (DF, and path MTU discovery is the tunnel's own): one that is too big for its interface,
-or that a router complained about, is a ``TooBig``. An errno that came with an ICMP message speaks about an earlier
-datagram and is gone with the first call that reports it; so a failed call is made a second time and only what fails
-twice is true of the train at hand.
+Datagrams are never fragmented (DF, and path MTU discovery is the tunnel's own) unless ``may_fragment`` says so: one
+that is too big for its interface, or that a router complained about, is a ``TooBig``. An errno that came with an ICMP
+message speaks about an earlier datagram and is gone with the first call that reports it; so a failed call is made a
+second time and only what fails twice is true of the train at hand.
 
 Sources: Linux net/ipv4/udp.c, net/ipv6/udp.c, include/uapi/linux/udp.h, in.h, in6.h; man 7 ip, ipv6, udp, socket.
 """
@@ -177,10 +177,13 @@ class LinkSocket:
     """A link's socket in the worker: trains in and out. Owned by the packet loop, one thread.
 
     With ``remote`` the socket is connected: cheaper per train, hears nobody else, and a train without destination goes
-    there. Raises LinkError, the socket closed, when there is no way to ``remote``.
+    there. With ``may_fragment`` the kernel cuts datagrams that are too big for the path, as it does by default. Raises
+    LinkError, the socket closed, when there is no way to ``remote``.
     """
 
-    def __init__(self, sock: socket.socket, link: str, remote: Address | None = None) -> None:
+    def __init__(
+        self, sock: socket.socket, link: str, remote: Address | None = None, may_fragment: bool = False
+    ) -> None:
         self.link = link
         self.counters = SocketCounters()
         self._sock = sock
@@ -188,7 +191,8 @@ class LinkSocket:
         self._is_dual = self._is_ipv6 and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
         self._remote = remote
         sock.setblocking(False)
-        _never_fragment(sock, self._is_ipv6, self._is_dual)
+        if not may_fragment:
+            _never_fragment(sock, self._is_ipv6, self._is_dual)
         _try_option(sock, socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self.gro_off_because = _refusal(sock, "MLVPN_NO_GRO", _UDP_GRO, 1)
         self.gso_off_because = _refusal(sock, "MLVPN_NO_GSO", _UDP_SEGMENT, 0)
