@@ -42,6 +42,12 @@ class Notifier:
         """One line for ``systemctl status``."""
         self._send(f"STATUS={text}")
 
+    def close(self) -> None:
+        """Say nothing any more."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
     def _send(self, text: str) -> None:
         if self._socket is not None:
             try:

@@ -125,10 +125,10 @@ def listen_unix(path: Path) -> socket.socket:
     """Listen on a UNIX socket for its owner only; one left behind by a dead daemon is replaced, a live one is not."""
     if not path.is_absolute():
         raise SystemFailure(f"control_unix_path {path}: must be an absolute path")
+    remove_stale_socket(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
     try:
-        remove_stale_socket(path)
         listener.bind(str(path))
         listener.listen(8)
     except OSError as error:
@@ -140,8 +140,8 @@ def listen_unix(path: Path) -> socket.socket:
 
 
 def remove_stale_socket(path: Path) -> None:
-    """Remove a socket file that nobody answers on any more."""
-    if not path.exists():
+    """Remove a socket that nobody answers on any more; whatever else is there stays, and binding fails."""
+    if not stat.S_ISSOCK(path.lstat().st_mode if os.path.lexists(path) else 0):
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
@@ -149,6 +149,8 @@ def remove_stale_socket(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()
             return
+        except OSError as error:
+            raise SystemFailure(f"cannot use the control socket {path}: {error.strerror}") from error
     raise SystemFailure(f"another daemon answers on {path}; stop it first, or give this one another --name")
 
 
