@@ -189,9 +189,11 @@ class UdpReport:
     duplicates: int
     longest_gap_ns: int
     gap_at_ns: int
+    start_ns: int
     latencies_ns: tuple[int, ...]
     """One way, in order of arrival."""
     interval_bytes: tuple[int, ...]
+    """Payload bytes per 100 ms since the first datagram."""
 
     @property
     def loss_ratio(self) -> float:
@@ -238,6 +240,7 @@ class UdpStream:
             duplicates=summary["duplicates"],
             longest_gap_ns=summary["longest_gap_ns"],
             gap_at_ns=summary["gap_at_ns"],
+            start_ns=summary["start_ns"],
             latencies_ns=tuple(summary["latencies_ns"]),
             interval_bytes=self._receiver.intervals(),
         )
