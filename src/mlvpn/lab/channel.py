@@ -87,6 +87,13 @@ class ChannelSpec:
         return cls(**{**values, "trace": trace})
 
 
+def queue_limit_bytes(spec: ChannelSpec) -> int:
+    """Return the length of the queue in bytes."""
+    if spec.rate_bps is None:
+        return MIN_BUFFER_BYTES
+    return max(MIN_BUFFER_BYTES, spec.buffer_ns * spec.rate_bps // BIT_NS_PER_BYTE)
+
+
 @dataclass
 class Counters:
     """Every packet offered is in exactly one of delivered, dropped_*, or still inside."""
@@ -126,7 +133,9 @@ class Channel:
         self._jitter_until_ns = self.start_ns
         self._jitter_offset_ns = 0
         self._rate_bps = self.spec.rate_bps
-        self.configure(self.spec, self.start_ns)
+        self._limit_bytes = queue_limit_bytes(self.spec)
+        self.set_rate(self.spec.rate_bps, self.start_ns)
+        self.restart_trace(self.start_ns)
 
     # -- packets, in the order in which they pass
 
@@ -222,13 +231,13 @@ class Channel:
         return self._rate_bps
 
     def configure(self, spec: ChannelSpec, now_ns: int) -> None:
-        """Become another link from now on; what is under way keeps its delay. Starts the trace anew."""
+        """Become another link from now on; what is under way keeps its delay. Another rate or trace starts the trace."""
+        is_another_rate = (spec.rate_bps, spec.trace) != (self.spec.rate_bps, self.spec.trace)
         self.spec = spec
-        self._limit_bytes = MIN_BUFFER_BYTES
-        if spec.rate_bps is not None:
-            self._limit_bytes = max(MIN_BUFFER_BYTES, spec.buffer_ns * spec.rate_bps // BIT_NS_PER_BYTE)
-        self.set_rate(spec.rate_bps, now_ns)
-        self.restart_trace(now_ns)
+        self._limit_bytes = queue_limit_bytes(spec)
+        self.set_rate(spec.rate_bps if is_another_rate else self._rate_bps, now_ns)
+        if is_another_rate:
+            self.restart_trace(now_ns)
 
     def restart_trace(self, now_ns: int) -> None:
         """Let the trace begin now, so that each of several measurements sees the same one."""

@@ -109,13 +109,12 @@ def print_results(console: Console, alone: dict[str, float], bond_bps: float, cu
 def run(console: Console, command: Command = our_daemon) -> int:
     """Run the tour; return the exit code."""
     started = time.monotonic()
-    console.print("Two hosts in network namespaces, two links between them:")
-    for link in LINKS:
-        assert link.rate_bps is not None
-        console.print(
-            f"  {link.name}: {link.rate_bps / 1e6:g} Mbit/s, {link.delay_ns / NS_PER_MS:g} ms one way", highlight=False
-        )
     with Lab(LINKS) as lab:
+        console.print("Two hosts in network namespaces, two links between them:")
+        for link in LINKS:
+            assert link.rate_bps is not None
+            figures = f"{link.rate_bps / 1e6:g} Mbit/s, {link.delay_ns / NS_PER_MS:g} ms one way"
+            console.print(f"  {link.name}: {figures}", highlight=False)
         alone = {link.name: measure(lab, console, [link.name], command).rate_bps(SETTLE_S) for link in LINKS}
         bond = measure(lab, console, [link.name for link in LINKS], command)
         cut = cut_in_transfer(lab, console, command)

@@ -114,7 +114,7 @@ class Wire:
         except BlockingIOError:
             return
         except OSError:
-            """Reported once when the interface goes down; it works again when that comes up."""
+            return  # said once when the interface goes down; the socket works again when that comes up
 
     def hand_out(self, now_ns: int) -> None:
         """Send what has arrived. HOT PATH."""
@@ -158,7 +158,7 @@ class Wire:
         return latest_ns
 
 
-class Emulator:
+class Carrier:
     """All wires, one loop."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
@@ -323,13 +323,13 @@ def main() -> None:
     """Read the plan from stdin and carry frames until stdin closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started us: links must outlive the last packet
     plan = json.loads(sys.stdin.readline())
-    emulator = Emulator(plan)
+    carrier = Carrier(plan)
     gc.collect()
     gc.freeze()
     gc.disable()  # a collection would be a delay; nothing here makes cycles
     take_priority()
     try:
-        emulator.run()
+        carrier.run()
     finally:
         Path(plan["control"]).unlink(missing_ok=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -132,6 +132,15 @@ def test_a_trace_changes_the_rate_and_can_begin_anew() -> None:
     assert (channel.rate_bps, channel.next_change_ns()) == (5_000_000, None)
     channel.restart_trace(START + 3000 * MS)
     assert (channel.rate_bps, channel.next_change_ns()) == (20_000_000, START + 4000 * MS)
+
+
+def test_another_delay_leaves_the_trace_where_it_is_and_another_rate_starts_it() -> None:
+    channel = make(rate_bps=10_000_000, trace=((0, 20_000_000), (1000 * MS, 5_000_000)))
+    channel.follow_trace(START + 1500 * MS)
+    channel.configure(replace(channel.spec, delay_ns=MS), START + 1500 * MS)
+    assert (channel.rate_bps, channel.next_change_ns()) == (5_000_000, None)
+    channel.configure(replace(channel.spec, rate_bps=9_000_000), START + 1500 * MS)
+    assert (channel.rate_bps, channel.next_change_ns()) == (20_000_000, START + 2500 * MS)
 
 
 def test_the_buffer_keeps_its_bytes_when_the_rate_falls() -> None:

@@ -11,6 +11,7 @@ from mlvpn.errors import ConfigError
 from mlvpn.lab.scenario import Scenario, parse_scenario, read_scenario
 
 MS = 1_000_000
+EXAMPLES = sorted((Path(__file__).parents[3] / "examples" / "lab").glob("*.toml"))
 
 GOOD = """
 seconds = 20
@@ -68,6 +69,12 @@ def test_reads_everything() -> None:
     assert [event.at_ns for event in scenario.events] == [8500 * MS, 9000 * MS]
     assert scenario.events[0].changes == {"rate_bps": 1_000_000, "loss_ratio": 0.03}
     assert (scenario.seconds, scenario.seed) == (20, 3)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_the_examples_are_sound(path: Path) -> None:
+    scenario = read_scenario(path)
+    assert len(scenario.links) == 2 and scenario.events
 
 
 def test_a_tunnel_is_the_default_and_can_be_left_out() -> None:
