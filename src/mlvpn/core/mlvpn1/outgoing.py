@@ -3,14 +3,16 @@
 Owns the sending order of things: which link, does it fit, numbers, seal, train. Does not own which links may be chosen
 (``balance.rotation``) nor when control datagrams are due (``tunnel.py``).
 
-A packet is never cut short: one that no datagram can carry is dropped and counted. One that fits a datagram but not the
-path's MTU is sent alone, for the kernel to fragment, as the C daemon does.
+A packet is never cut short. One that no datagram can carry is dropped, and its sender told by ICMP. One that fits a
+datagram but not the path's MTU is sent alone, for the kernel to fragment, as the C daemon does; its sender is told too,
+should it be one that adapts, because packets that need no fragmenting cost a fraction. In TAP mode nobody can be told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from mlvpn.core.icmp import too_big
 from mlvpn.core.mlvpn1.balance import RoundRobin
 from mlvpn.core.mlvpn1.counters import Mlvpn1Counters
 from mlvpn.core.mlvpn1.link import Link
@@ -37,19 +39,27 @@ Matching = Callable[[bytes], Iterable[str]]
 
 DEFAULT_PATH_MTU_BYTES = 1500
 IP_UDP_BYTES = {4: 20 + 8, 6: 40 + 8}
+NOTICE_EVERY_NS = 100_000_000
+"""At most one ICMP message in this time; a sender that obeys needs one."""
+
+_DF = 0x40
 
 
 class Outgoing:
     """Numbers, seals and gathers what this end sends."""
 
-    def __init__(self, key: bytes, cleartext: bool, counters: Mlvpn1Counters) -> None:
+    def __init__(self, key: bytes, cleartext: bool, is_tun: bool, counters: Mlvpn1Counters) -> None:
         self.key = key
         self.cleartext = cleartext
         self.matching: Matching | None = None
         self.round_robin = RoundRobin()
         self.outbox = Outbox()
         self._counters = counters
+        self.notices: list[bytes] = []
+        """ICMP messages for senders of packets that are too big."""
+        self._is_tun = is_tun
         self._data_seq = 0
+        self._next_notice_ns = 0
 
     def submit(self, frame: bytes, links: dict[str, Link], now_ns: int) -> None:
         """Send a TUN frame to the peer, a super-packet as its packets. HOT PATH."""
@@ -95,6 +105,7 @@ class Outgoing:
     def _send_packet(self, link: Link, packet: bytes, now_ns: int) -> None:
         fits = self.unfragmented_limit(link)
         if len(packet) > fits:
+            self._tell(packet, fits, now_ns)
             if len(packet) > self.packet_limit():
                 self._counters.too_big_packets += 1
                 return
@@ -102,6 +113,15 @@ class Outgoing:
         body = packet if self.cleartext else seal(packet, link.flow_id, link.send_seq, self.key)
         self._send(link, PacketType.DATA, body, self._data_seq, now_ns, may_grow=len(packet) <= fits)
         self._data_seq += 1
+
+    def _tell(self, packet: bytes, mtu_bytes: int, now_ns: int) -> None:
+        """Tell the sender of a packet what size would fit, where it asked not to fragment."""
+        if not self._is_tun or now_ns < self._next_notice_ns or (packet[0] >> 4 == 4 and not packet[6] & _DF):
+            return
+        notice = too_big(packet, mtu_bytes)
+        if notice is not None:
+            self._next_notice_ns = now_ns + NOTICE_EVERY_NS
+            self.notices.append(notice)
 
     def _send(self, link: Link, kind: PacketType, body: bytes, data_seq: int, now_ns: int, may_grow: bool) -> None:
         header = Header(

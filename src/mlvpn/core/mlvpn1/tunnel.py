@@ -48,7 +48,7 @@ class Mlvpn1Tunnel:
         self._random = random
         self._counters = Mlvpn1Counters()
         self._incoming = Incoming(key, cleartext, self._counters)
-        self._outgoing = Outgoing(key, cleartext, self._counters)
+        self._outgoing = Outgoing(key, cleartext, config.general.tuntap == "tun", self._counters)
         self._outgoing.matching = matching
         self._links = {link.name: self._new_link(link, now_ns) for link in config.links}
         self._resequencer = _resequencer(config, self._counters)
@@ -95,6 +95,9 @@ class Mlvpn1Tunnel:
         for frame in frames:
             self._counters.submitted_bytes += len(frame) - VNET_BYTES
             self._outgoing.submit(frame, self._links, now_ns)
+        if self._outgoing.notices:
+            self._deliver(self._outgoing.notices)
+            self._outgoing.notices = []
 
     def tick(self, now_ns: int) -> None:
         """Do what is due."""

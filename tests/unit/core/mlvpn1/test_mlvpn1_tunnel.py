@@ -504,6 +504,28 @@ def test_a_packet_is_carried_whole_or_not_at_all(cleartext: int, limit: int) -> 
     assert drops["too_big_packets"] == 2
 
 
+@pytest.mark.parametrize("size", [1429, 1500])
+def test_the_sender_of_a_packet_that_is_too_big_is_told_once_in_a_while(size: int) -> None:
+    both = pair()
+    client = both.ends["client"]
+    packet = struct.pack(">BBHHHBBH4B4B", 0x45, 0, size, 1, 0x4000, 64, 17, 0, 10, 0, 0, 1, 10, 0, 0, 2).ljust(
+        size, b"x"
+    )
+    client.submit([NO_OFFLOAD + packet] * 3, both.now_ns)
+    (delivery,) = client.take_deliveries()
+    notice = delivery[1]
+    assert notice[12:20] == packet[16:20] + packet[12:16]
+    assert (notice[9], notice[20:22], notice[26:28]) == (1, b"\x03\x04", struct.pack(">H", 1428))
+    client.submit([NO_OFFLOAD + packet[:6] + b"\0" + packet[7:]], both.now_ns + SECOND)  # may be fragmented: not told
+    assert client.take_deliveries() == []
+
+
+def test_in_tap_mode_nobody_is_told() -> None:
+    both = pair("tuntap = tap")
+    both.ends["client"].submit([NO_OFFLOAD + packets(1, 1500)[0]], both.now_ns)
+    assert both.ends["client"].take_deliveries() == []
+
+
 def test_equally_long_datagrams_of_a_link_leave_as_one_train() -> None:
     both = pair()
     client = both.ends["client"]
