@@ -231,7 +231,7 @@ class Channel:
         return self._rate_bps
 
     def configure(self, spec: ChannelSpec, now_ns: int) -> None:
-        """Become another link from now on; what is under way keeps its delay. Another rate or trace starts the trace."""
+        """Become another link; what is under way keeps its delay. Another rate or trace starts the trace anew."""
         is_another_rate = (spec.rate_bps, spec.trace) != (self.spec.rate_bps, self.spec.trace)
         self.spec = spec
         self._limit_bytes = queue_limit_bytes(spec)

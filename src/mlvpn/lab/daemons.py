@@ -270,13 +270,15 @@ class Tunnel:
             f"--seconds={READY_TIMEOUT_S}",
             "--interval-ms=50",
         )
-        while ping.is_running:
-            if self.client.exit_code() is not None or self.server.exit_code() is not None:
-                ping.stop()
+        while ping.is_running and self._both_run():
             time.sleep(0.02)
-        if not any(rtt_ns is not None for _, rtt_ns in ping.wait(STOP_TIMEOUT_S)["probes"]):
+        ping.stop()
+        if not self._both_run() or not any(rtt_ns for _, rtt_ns in ping.wait(STOP_TIMEOUT_S)["probes"]):
             tails = (f"{name} (exit code {end.exit_code()}):\n{end.log_tail()}" for name, end in self._started())
             raise SystemFailure("no ping went through the tunnel; what the daemons said last:\n" + "\n".join(tails))
+
+    def _both_run(self) -> bool:
+        return self.client.exit_code() is None and self.server.exit_code() is None
 
     def _started(self) -> list[tuple[str, Daemon]]:
         return [(name, getattr(self, name)) for name in ENDS if hasattr(self, name)]

@@ -90,6 +90,16 @@ class Tool:
         return words.strip()[-2000:]
 
 
+Silences = tuple[tuple[int, int], ...]
+"""Times of at least 20 ms in which nothing came: (began at, length), ns."""
+
+
+def longest_silence_ns(silences: Silences, first_ns: int, last_ns: int) -> int:
+    """Return the longest of the silences that overlap a time, 0 when there is none."""
+    inside = (length_ns for at_ns, length_ns in silences if at_ns < last_ns and at_ns + length_ns > first_ns)
+    return max(inside, default=0)
+
+
 def percentile(values: Sequence[float], percent: float) -> float:
     """Return the smallest value that at least ``percent`` of the values do not exceed; nan of nothing."""
     if not values:
@@ -112,6 +122,7 @@ class TcpReport:
     gap_at_ns: int
     interval_bytes: tuple[int, ...]
     """Payload bytes per 100 ms since the first byte."""
+    silences: Silences = ()
 
     def rate_bps(self, first_s: float = 0.0, last_s: float | None = None) -> float:
         """Return the payload rate between two times since the first byte."""
@@ -174,6 +185,7 @@ class TcpTransfer:
             longest_gap_ns=summary["longest_gap_ns"],
             gap_at_ns=summary["gap_at_ns"],
             interval_bytes=self._receiver.intervals(),
+            silences=tuple((at_ns, length_ns) for at_ns, length_ns in summary["silences"]),
         )
 
 
@@ -302,6 +314,7 @@ class WatchReport:
     """Longest time between two packets."""
     gap_at_ns: int
     interval_bytes: tuple[int, ...]
+    silences: Silences = ()
 
 
 class PacketWatch:
@@ -322,4 +335,5 @@ class PacketWatch:
             longest_gap_ns=summary["longest_gap_ns"],
             gap_at_ns=summary["gap_at_ns"],
             interval_bytes=self._tool.intervals(),
+            silences=tuple((at_ns, length_ns) for at_ns, length_ns in summary["silences"]),
         )

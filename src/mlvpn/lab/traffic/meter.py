@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 NS_PER_S = 1_000_000_000
 INTERVAL_NS = 100_000_000
+SILENCE_NS = 20_000_000
+"""A time without anything from this length on is remembered with when it was."""
+MAX_SILENCES = 10_000
 
 
 def report(**values: Any) -> None:
@@ -31,6 +34,8 @@ class Meter:
     last_ns: int = 0
     longest_gap_ns: int = 0
     gap_at_ns: int = 0
+    silences: list[tuple[int, int]] = field(default_factory=list)
+    """(began at, length), ns."""
     _interval_end_ns: int = 0
 
     def count(self, size_bytes: int, now_ns: int) -> None:
@@ -39,11 +44,17 @@ class Meter:
             self.start_ns = self.last_ns = now_ns
             self._interval_end_ns = now_ns + INTERVAL_NS
         self.pass_time(now_ns)
-        if now_ns - self.last_ns > self.longest_gap_ns:
-            self.longest_gap_ns, self.gap_at_ns = now_ns - self.last_ns, self.last_ns
+        self._end_silence(now_ns)
         self.last_ns = now_ns
         self.total_bytes += size_bytes
         self.interval_bytes += size_bytes
+
+    def _end_silence(self, now_ns: int) -> None:
+        length_ns = now_ns - self.last_ns
+        if length_ns > self.longest_gap_ns:
+            self.longest_gap_ns, self.gap_at_ns = length_ns, self.last_ns
+        if length_ns >= SILENCE_NS and len(self.silences) < MAX_SILENCES:
+            self.silences.append((self.last_ns, length_ns))
 
     def pass_time(self, now_ns: int) -> None:
         """Report the intervals that are over."""
@@ -52,14 +63,15 @@ class Meter:
             self.interval_bytes = 0
             self._interval_end_ns += INTERVAL_NS
 
-    def summary(self, end_ns: int) -> dict[str, int]:
+    def summary(self, end_ns: int) -> dict[str, Any]:
         """Return the totals; a silence that lasts until the end counts."""
-        if self.start_ns and end_ns - self.last_ns > self.longest_gap_ns:
-            self.longest_gap_ns, self.gap_at_ns = end_ns - self.last_ns, self.last_ns
+        if self.start_ns:
+            self._end_silence(end_ns)
         return {
             "start_ns": self.start_ns,
             "end_ns": end_ns,
             "total_bytes": self.total_bytes,
             "longest_gap_ns": self.longest_gap_ns,
             "gap_at_ns": self.gap_at_ns,
+            "silences": self.silences,
         }
