@@ -21,7 +21,9 @@ from mlvpn.cli.connection import ask, control_sockets
 DOWN = 1
 DEGRADED = 5
 
-_COLOURS = {"up": "green", "lossy": "yellow", "slow": "yellow", "down": "red"}
+_COLOURS = {"up": "green", "down": "red"}
+"""All other states are yellow: the link answers, but does not carry its full share (now)."""
+_CARRYING = ("up", "lossy", "slow")
 
 Snapshot = dict[str, Any]
 
@@ -48,7 +50,7 @@ def health(snapshot: Snapshot) -> int:
     up = [link["state"] == "up" for link in snapshot["links"]]
     if all(up):
         return 0
-    return DEGRADED if any(link["state"] != "down" for link in snapshot["links"]) else DOWN
+    return DEGRADED if any(link["state"] in _CARRYING for link in snapshot["links"]) else DOWN
 
 
 def show(snapshot: Snapshot, console: Console) -> None:
@@ -66,7 +68,7 @@ def show(snapshot: Snapshot, console: Console) -> None:
 
 
 def _headline(snapshot: Snapshot) -> Text:
-    up = sum(link["state"] != "down" for link in snapshot["links"])
+    up = sum(link["state"] in _CARRYING for link in snapshot["links"])
     total = len(snapshot["links"])
     colour = "green" if up == total else "yellow" if up else "red"
     state = f"{up} of {total} links up" if up else "down: no link is up"
@@ -86,12 +88,16 @@ def _facts(snapshot: Snapshot) -> list[tuple[str, str]]:
         ("tunnel", f"{snapshot['mode']}, protocol {snapshot['protocol']}{cipher}, running for {uptime}"),
         ("peer", f"authenticated for {session}, heard {heard} ago" if heard != "-" else "not heard yet"),
         ("device", f"{interface['name']} ({interface['kind']}), MTU {interface['mtu_bytes']}, {offloads}"),
-        ("queue", f"{snapshot.get('queue_packets', 0)} packets, {queued}"),
+        ("queue", f"{queued}, {_milliseconds(snapshot.get('queue_ms') or 0)}"),
     ]
 
 
+def _milliseconds(value_ms: float) -> str:
+    return units.format_duration_ns(round(value_ms * units.NS_PER_MS))
+
+
 _COLUMNS: list[tuple[str, int, str, Callable[[Any], str]]] = [
-    ("rtt", 8, "rtt_ms", lambda value: _milliseconds(value)),
+    ("rtt", 8, "rtt_ms", _milliseconds),
     ("loss", 7, "loss_ratio", units.format_ratio),
     ("sending", 12, "sent_bps", units.format_rate_bps),
     ("receiving", 12, "received_bps", units.format_rate_bps),
@@ -105,10 +111,10 @@ def _links(links: list[Snapshot]) -> list[Text]:
     """Return two lines per link, figures and remarks, under one line of headers."""
     width = max([len(link["name"]) for link in links] + [4])
     headers = "".join(f"{header:>{wide}}" for header, wide, _, _ in _COLUMNS)
-    lines = [Text(f"  {'link':<{width}}  state{headers}", "dim")]
+    lines = [Text(f"  {'link':<{width}}  {'state':<7}{headers}", "dim")]
     for link in links:
         figures = "".join(f"{_figure(link, key, form):>{wide}}" for _, wide, key, form in _COLUMNS)
-        state = (f"{link['state']:<5}", _COLOURS.get(link["state"], ""))
+        state = (f"{link['state']:<7}", _COLOURS.get(link["state"], "yellow"))
         lines.append(Text.assemble(f"  {link['name']:<{width}}  ", state, figures))
         lines += [Text(f"  {'':<{width}}  {remark}", "dim") for remark in _remarks(link)]
     return lines
@@ -131,6 +137,7 @@ def _device_drops(snapshot: Snapshot) -> dict[str, int]:
     for link in snapshot["links"]:
         counters = (link.get("socket") or {}).get("counters", {})
         drops |= {f"{link['name']} {name[8:]}": n for name, n in counters.items() if name.startswith("dropped_")}
+        drops[f"{link['name']} send buffer full"] = counters.get("link_send_buffer_full", 0)
         drops[f"{link['name']} without a socket"] = link.get("unsent_datagrams", 0)
     return drops
 
@@ -138,10 +145,6 @@ def _device_drops(snapshot: Snapshot) -> dict[str, int]:
 def _figure(link: Snapshot, key: str, form: Callable[[Any], str]) -> str:
     value = link.get(key)
     return "-" if value is None else form(value)
-
-
-def _milliseconds(value_ms: float) -> str:
-    return units.format_duration_ns(round(value_ms * units.NS_PER_MS))
 
 
 def _seconds(value_s: float | None) -> str:

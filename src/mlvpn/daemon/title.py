@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mlvpn.core.interface import LinkSnapshot
 
-_SIGNS = {"up": "@", "lossy": "~", "slow": "~"}
+_SIGNS = {"up": "@", "lossy": "~", "slow": "~", "suspect": "~"}
 
 
 def privileged_title(name: str) -> str:

@@ -1,0 +1,163 @@
+"""The bridge: what comes in reaches the core, what the core has goes out, and it is woken when it wants."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable
+from typing import Any, cast
+
+from mlvpn.core.burst_io import Delivery, ReceivedTrain, Train
+from mlvpn.core.events import Event, LinkUp
+from mlvpn.core.interface import Core
+from mlvpn.daemon.bridge import Bridge
+from mlvpn.system.tun import Tun, TunInfo
+from mlvpn.system.udp import LinkSocket, SendFailed
+
+
+class EchoCore:
+    """Sends every frame over link1, delivers every datagram, and asks to be woken at ``deadline_ns``."""
+
+    def __init__(self) -> None:
+        self.sends: list[Train] = []
+        self.deliveries: list[Delivery] = []
+        self.events: list[Event] = []
+        self.deadline_ns: int | None = None
+        self.woken = asyncio.Event()
+        self.woken_ns: list[int] = []
+
+    def submit(self, frames: list[bytes], now_ns: int) -> None:
+        self.sends += [Train("link1", None, frame, len(frame)) for frame in frames]
+
+    def receive(self, train: ReceivedTrain, now_ns: int) -> None:
+        self.deliveries.append([bytes(10), train.data])
+        self.events.append(LinkUp(train.link))
+
+    def tick(self, now_ns: int) -> None:
+        self.woken_ns.append(now_ns)
+        self.deadline_ns = None
+        self.woken.set()
+
+    def next_deadline_ns(self) -> int | None:
+        return self.deadline_ns
+
+    def take_sends(self) -> list[Train]:
+        taken, self.sends = self.sends, []
+        return taken
+
+    def take_deliveries(self) -> list[Delivery]:
+        taken, self.deliveries = self.deliveries, []
+        return taken
+
+    def take_events(self) -> list[Event]:
+        taken, self.events = self.events, []
+        return taken
+
+
+class Setting:
+    """A bridge with an echo core, one end of a packet socketpair as plain TUN device, one link to a UDP peer."""
+
+    def __init__(self) -> None:
+        device, self.host = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        device.setblocking(False)
+        self.device = Tun(device.detach(), TunInfo("mlvpn0", "tun", 1432, (), "in a test"))
+        self.peer = _udp()
+        self.core = EchoCore()
+        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.failures: list[SendFailed] = []
+        core = cast(Core, self.core)
+        self.bridge = Bridge(core, self.device, self.events.put_nowait, self.failures.append)
+        self.link_socket = LinkSocket(_udp(), "link1", self.peer.getsockname())
+
+    def close(self) -> None:
+        self.bridge.close()
+        self.link_socket.close()
+        self.device.close()
+        self.host.close()
+        self.peer.close()
+
+
+def _udp() -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    sock.settimeout(2)
+    return sock
+
+
+def run(body: Any) -> None:
+    async def limited() -> None:
+        setting = Setting()
+        try:
+            async with asyncio.timeout(5):
+                await cast(Awaitable[None], body(setting))
+        finally:
+            setting.close()
+
+    asyncio.run(limited())
+
+
+IPV4 = bytes.fromhex("4500001400000000400000000a0800010a080002")
+
+
+def test_packets_go_out_and_datagrams_come_in() -> None:
+    async def body(setting: Setting) -> None:
+        setting.bridge.attach("link1", setting.link_socket)
+        setting.host.send(IPV4)
+        sent = await asyncio.to_thread(setting.peer.recv, 2000)
+        assert sent == bytes(10) + IPV4
+        setting.peer.sendto(IPV4, setting.link_socket.local)
+        assert await setting.events.get() == LinkUp("link1")
+        assert await asyncio.to_thread(setting.host.recv, 2000) == IPV4
+
+    run(body)
+
+
+def test_the_core_is_woken_when_it_wants_and_not_before() -> None:
+    async def body(setting: Setting) -> None:
+        late = setting.core.deadline_ns = time.monotonic_ns() + 10_000_000_000
+        setting.bridge.flush()
+        setting.core.deadline_ns = time.monotonic_ns() + 20_000_000
+        wanted = setting.core.deadline_ns
+        setting.bridge.flush()
+        await setting.core.woken.wait()
+        assert wanted - 1_000_000 <= setting.core.woken_ns[0] < late
+
+    run(body)
+
+
+def test_a_later_deadline_costs_one_early_waking_not_one_timer_per_burst() -> None:
+    async def body(setting: Setting) -> None:
+        loop = asyncio.get_running_loop()
+        setting.core.deadline_ns = time.monotonic_ns() + 1_000_000_000
+        setting.bridge.flush()
+        before = len(loop._scheduled)  # type: ignore[attr-defined]
+        for _ in range(100):
+            setting.core.deadline_ns += 1_000_000
+            setting.bridge.flush()
+        assert len(loop._scheduled) == before  # type: ignore[attr-defined]
+
+    run(body)
+
+
+def test_without_a_socket_what_is_sent_is_counted() -> None:
+    async def body(setting: Setting) -> None:
+        setting.core.sends = [Train("link2", None, bytes(25), 10), Train("link2", None, bytes(10), 10)]
+        setting.bridge.flush()
+        assert setting.bridge.describe("link2") == {"socket": None, "unsent_datagrams": 4}
+
+    run(body)
+
+
+def test_a_socket_is_closed_when_another_takes_its_place() -> None:
+    async def body(setting: Setting) -> None:
+        setting.bridge.attach("link1", setting.link_socket)
+        replaced = setting.link_socket.fileno()
+        newer = LinkSocket(_udp(), "link1", setting.peer.getsockname())
+        setting.bridge.attach("link1", newer)
+        assert setting.link_socket.fileno() == -1 and replaced != newer.fileno()
+        setting.host.send(IPV4)
+        _, source = await asyncio.to_thread(setting.peer.recvfrom, 2000)
+        assert source == newer.local
+
+    run(body)
