@@ -287,6 +287,31 @@ def test_reload_applies_the_difference(pair: tuple[Daemon, Daemon]) -> None:
     server.wait_up("link1")
 
 
+def test_new_keys_begin_anew(pair: tuple[Daemon, Daemon]) -> None:
+    for daemon in pair:
+        daemon.config.write_text(daemon.config.read_text().replace("battery", "cell"))
+    server, client = pair
+    assert server.ask("reload")["changes"] == ["[general] password changed"]
+    assert client.ask("reload")["changes"] == ["[general] password changed"]
+    wait_for(lambda: server.log.count("peer authenticated") == 2, "the tunnel with the new password")
+    client.wait_up("link1", "link2")
+
+
+@pytest.mark.skipif(not Path("/etc/services").exists(), reason="needs names of ports: apt install netbase")
+def test_filters_are_compiled_by_the_parent_and_run_by_the_worker(place: Place) -> None:
+    rules = '\n[filters]\nlink2 = "udp port sip"\n'
+    protocol = "[general]\nprotocol = mlvpn1"
+    server = place.start("srv", SERVER.replace("[general]", protocol) + rules)
+    client = place.start("cli", CLIENT.replace("[general]", protocol) + rules)
+    server.wait_up("link1", "link2")
+    client.wait_up("link1", "link2")
+    with client.config.open("a") as file:
+        file.write('link1 = "udp port no-such-port"\n')
+    answer = client.ask("reload")
+    assert answer["exit_code"] == 78 and "cli.conf:18:9: error: [filters] link1:" in answer["error"]
+    assert "imported after" not in server.log + client.log
+
+
 def test_the_script_is_called_as_mlvpn_calls_it(place: Place) -> None:
     server = place.start("srv", SERVER)
     server.wait_running()

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from mlvpn import __version__
-from mlvpn.errors import Error, UsageError
+from mlvpn.errors import ConfigError, Error, UsageError
 
 CONFIG_DIRECTORY = Path("/etc/mlvpn")
 
@@ -138,5 +138,6 @@ def main() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except Error as error:
-        click.echo("\n".join(f"mlvpn: {line}" for line in str(error).splitlines()), err=True)
+        prefix = "" if isinstance(error, ConfigError) else "mlvpn: "  # a configuration's messages begin with its name
+        click.echo("\n".join(prefix + line for line in str(error).splitlines()), err=True)
         sys.exit(error.exit_code)

@@ -7,6 +7,7 @@ in a thread: a reload must not stop the traffic.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 
@@ -16,6 +17,11 @@ from mlvpn.core.mlvpn1.tunnel import Mlvpn1Tunnel
 from mlvpn.core.tunnel import NativeTunnel
 from mlvpn.crypto import keys
 from mlvpn.crypto.aead import cipher_costs
+from mlvpn.daemon import log
+from mlvpn.errors import ConfigError
+from mlvpn.system import filters
+from mlvpn.system.filters import Program
+from mlvpn.system.privsep import CompileFilters, WorkerEnd
 
 
 async def make_core(config: Config) -> Core:
@@ -24,6 +30,23 @@ async def make_core(config: Config) -> Core:
         return Mlvpn1Tunnel(config, time.monotonic_ns(), os.urandom)
     static = await asyncio.get_running_loop().run_in_executor(None, derive_keys, config.general)
     return NativeTunnel(config, static, cipher_costs(time.monotonic_ns), time.monotonic_ns(), os.urandom)
+
+
+async def use_filters(core: Core, config: Config, end: WorkerEnd) -> None:
+    """Have the configuration's filters compiled, and give them to a core that takes them."""
+    if not isinstance(core, Mlvpn1Tunnel):
+        if config.filters:
+            log.logger("config").warning("[filters] are used with protocol = mlvpn1 only: all links share all packets")
+        return
+    matching = None
+    if config.filters:
+        _, fd = await end.ask_descriptor(CompileFilters())
+        with os.fdopen(fd, "rb") as memory:
+            programs = [Program(link, bytes.fromhex(code)) for link, code in json.load(memory)]
+        if filters.load.cache_info().currsize == 0:
+            raise ConfigError("[filters] there were none at start, so libpcap is not loaded: restart to use them")
+        matching = filters.PacketFilters(programs).matching
+    core.set_filters(matching)
 
 
 def derive_keys(general: General) -> keys.StaticKeys:

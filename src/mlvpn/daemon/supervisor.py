@@ -20,11 +20,12 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
+from mlvpn.config import load
 from mlvpn.daemon import log, worker
 from mlvpn.daemon.options import Options
 from mlvpn.daemon.title import privileged_title
 from mlvpn.errors import Error, PermissionDeniedError
-from mlvpn.system import privileges
+from mlvpn.system import filters, privileges
 from mlvpn.system.notify import Notifier
 from mlvpn.system.privileged import Privileged
 from mlvpn.system.privsep import PASSED_ON, PrivilegedEnd, Violation
@@ -40,6 +41,8 @@ def run(options: Options) -> int:
             "only root can open a tunnel device: run this as root (the worker drops root at once)"
         )
     identity = worker_identity(options)
+    if load(options.config_path).filters:
+        filters.load()  # the worker will find no library in its empty root
     root = privileges.make_empty_root()
     notifier = Notifier()
     log.start(options.verbosity, f"mlvpn/{options.name}")

@@ -149,7 +149,9 @@ class Worker:
         self._script = StatusScript(self._end, general, self._tun.info.name)
         for event in self._netlink.read_events():  # the present state of all interfaces
             self._interfaces.apply(event)
-        self._start_core(await protocols.make_core(config), config)
+        core = await protocols.make_core(config)
+        await protocols.use_filters(core, config, self._end)
+        self._start_core(core, config)
         await self._control.start(listener)
         asyncio.get_running_loop().add_reader(self._netlink.fileno(), self._network_changed)
         await self._end.ask(Running(_privileged_ports(config)))
@@ -248,6 +250,7 @@ class Worker:
         old, difference = self._config, diff(self._config, new)
         new = keep_start_only(old, new)
         if protocols.may_go_on(old, new):
+            await protocols.use_filters(self._core, new, self._end)
             self._core.reconfigure(new, time.monotonic_ns())
             self._follow(difference, new)
         else:
@@ -269,6 +272,7 @@ class Worker:
     async def _replace_core(self, new: Config) -> None:
         """Begin anew with other keys: nothing of the old session can be kept."""
         core = await protocols.make_core(new)
+        await protocols.use_filters(core, new, self._end)
         self._stop_core()
         self._script.all_down()
         self._start_core(core, new)

@@ -8,6 +8,7 @@ but by way of the worker, so each is checked here as if a stranger had sent it.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import stat
@@ -15,10 +16,10 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from mlvpn.config.file import read_file
+from mlvpn.config import load, read_file
 from mlvpn.core.events import Address
 from mlvpn.errors import ConfigError, LinkError, SystemFailure
-from mlvpn.system import privsep, tun, udp
+from mlvpn.system import filters, privsep, tun, udp
 from mlvpn.system.privileges import RUN_DIRECTORY
 from mlvpn.system.privsep import FIRST_UNPRIVILEGED_PORT, Answer
 
@@ -60,6 +61,8 @@ class Privileged:
                 return None, [self._open_link_socket(request)]
             case privsep.Resolve():
                 return await resolve(request.host, request.port), []
+            case privsep.CompileFilters():
+                return None, [in_memory(self._compiled_filters())]
             case privsep.RunScript():
                 return await self._run_script(request), []
         return None, []
@@ -84,6 +87,11 @@ class Privileged:
         if privileged and self._ports is not None and request.bind_port not in self._ports:
             raise LinkError(f"port {request.bind_port} was not in the configuration at start: restart to open it")
         return udp.open_link_socket(request.bind_host, request.bind_port, request.interface, request.family).detach()
+
+    def _compiled_filters(self) -> bytes:
+        config = load(self._config_path)
+        programs = filters.compile_filters(config.filters, config.general.tuntap)
+        return json.dumps([(program.link, program.instructions.hex()) for program in programs]).encode()
 
     async def _run_script(self, request: privsep.RunScript) -> int:
         if self._script is None:

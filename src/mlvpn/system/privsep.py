@@ -131,6 +131,16 @@ class Resolve(Request):
 
 
 @dataclass(frozen=True, slots=True)
+class CompileFilters(Request):
+    """Compile the [filters] of the configuration file; the answer carries a descriptor with the programs as JSON.
+
+    It names no expression: libpcap never sees, as root, what the worker says.
+    """
+
+    allowed = _states(State.CONFIG, State.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
 class RunScript(Request):
     """Run the status script; the answer, its exit status, comes when it has ended. One at a time, in order."""
 
@@ -149,7 +159,18 @@ class Quit(Request):
 
 REQUESTS: dict[str, type[Request]] = {
     re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower(): kind
-    for kind in (ReadConfig, SetScript, OpenTun, ListenControl, Running, OpenLinkSocket, Resolve, RunScript, Quit)
+    for kind in (
+        ReadConfig,
+        SetScript,
+        OpenTun,
+        ListenControl,
+        Running,
+        OpenLinkSocket,
+        Resolve,
+        CompileFilters,
+        RunScript,
+        Quit,
+    )
 }
 _NAMES = {kind: name for name, kind in REQUESTS.items()}
 _ERRORS: dict[str, type[Error]] = {kind.__name__: kind for kind in (ConfigError, LinkError, SystemFailure)}

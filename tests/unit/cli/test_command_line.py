@@ -93,7 +93,8 @@ def test_an_error_is_one_message_and_its_exit_code(
 
     monkeypatch.setattr(supervisor, "run", fail)
     assert exit_code(monkeypatch, "-c", "x.conf") == error.exit_code
-    assert capsys.readouterr().err == "mlvpn: what is wrong\nmlvpn: and more\n"
+    prefix = "" if error is ConfigError else "mlvpn: "
+    assert capsys.readouterr().err == f"{prefix}what is wrong\n{prefix}and more\n"
 
 
 def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

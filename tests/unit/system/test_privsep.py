@@ -26,6 +26,7 @@ EXAMPLES: dict[str, Request] = {
     "running": privsep.Running([500]),
     "open_link_socket": privsep.OpenLinkSocket("", 0, "", 2),
     "resolve": privsep.Resolve("example.org", 5080),
+    "compile_filters": privsep.CompileFilters(),
     "run_script": privsep.RunScript(["mlvpn0", "tuntap_up"], {"MTU": "1432"}),
     "quit": privsep.Quit(),
 }
@@ -33,9 +34,19 @@ EXAMPLES: dict[str, Request] = {
 ALLOWED = {
     State.INIT: {"read_config"},
     State.CONFIG: {
-        *("read_config", "set_script", "open_tun", "listen_control", "open_link_socket", "resolve", "running", "quit"),
+        *(
+            "read_config",
+            "set_script",
+            "open_tun",
+            "listen_control",
+            "open_link_socket",
+            "resolve",
+            "compile_filters",
+            "running",
+            "quit",
+        ),
     },
-    State.RUNNING: {"read_config", "open_link_socket", "resolve", "run_script", "quit"},
+    State.RUNNING: {"read_config", "open_link_socket", "resolve", "compile_filters", "run_script", "quit"},
     State.QUIT: {"run_script"},
 }
 
