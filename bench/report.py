@@ -77,3 +77,17 @@ def write_json(name: str, results: dict[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"machine": machine(), **results}, indent=1) + "\n")
     return path
+
+
+def figure(value: float) -> str:
+    """Return a number with three significant digits, whole from 100 on."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def described(values: Spread | None) -> str:
+    """Return a spread as text: median (lowest to highest)."""
+    if values is None:
+        return "-"
+    if values.low == values.high:
+        return figure(values.median)
+    return f"{figure(values.median)} ({figure(values.low)} - {figure(values.high)})"

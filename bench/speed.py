@@ -1,0 +1,208 @@
+"""How fast, at what cost: every system in turn, in the same lab, on the same cores. ``make bench-speed`` (root).
+
+Both tunnel ends and the source and sink of the traffic share this machine's cores, and the two links between them are
+unshaped, so every figure is "the whole system on these cores"; only ratios within one run mean anything. Rows are
+measured in groups; within a round each group visits all systems one after the other, so that a busy minute hits all.
+
+    python -m bench.speed --systems none,ours-c,wireguard-go --rows bulk,udp --rounds 1 --seconds 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from rich.console import Console
+
+from bench import load, scaling
+from bench.report import RESULTS, Results, figure, write_json
+from bench.speed_tables import plot, print_tables
+from bench.systems import SYSTEMS, Running, System, install, start
+from mlvpn.errors import Error, PermissionDeniedError
+from mlvpn.lab.topology import Lab, LinkSpec
+
+REFERENCES = ("wireguard-go", "mlvpn-c")
+BLAST_SECONDS = 1.0
+DATAGRAM_BYTES = (64, 1400)
+FLOWS = (1, 8)
+
+Named = TypeVar("Named")
+Figures = Iterator[tuple[str, float]]
+"""Row -> value, as they are measured."""
+
+
+def two_links(*, offloads: bool = True, with_lan: bool = False) -> Lab:
+    """Return a lab with two unshaped links, and perhaps a third host behind the client."""
+    return Lab([LinkSpec(name, offloads=offloads) for name in ("first", "second")], with_lan=with_lan)
+
+
+def unshaped_links(count: int) -> Lab:
+    """Return a lab with some unshaped links."""
+    return Lab([LinkSpec(f"link{number}") for number in range(1, count + 1)])
+
+
+def idle(lab: Lab, running: Running, seconds: float) -> Figures:
+    """Start-up, and what the tunnel adds to a ping."""
+    yield "start to first answer, s", running.started_s
+    outside = load.ping(lab.client, lab.address("server", "first"), seconds)
+    inside = load.ping(lab.client, running.server_address, seconds)
+    for percent in (50, 99):
+        yield f"added latency p{percent}, ms", inside.percentile_ms(percent) - outside.percentile_ms(percent)
+    yield "memory at idle, MB", running.memory_bytes() / 1e6
+
+
+def transfers(where: str, lab: Lab, running: Running, seconds: float) -> Figures:
+    """Bulk TCP: one and several flows, both directions, between the ends or from a third host."""
+    if lab.lan is not None:
+        running.route_lan(lab)
+    sender = lab.lan or lab.client
+    for flows in FLOWS:
+        for down in (False, True):
+            result = load.bulk(running, sender, lab.server, down=down, flows=flows, seconds=seconds)
+            name = f"TCP {flows} {'down' if down else 'up'}{where}"
+            yield f"{name}, Mbit/s", result.rate_bps / 1e6
+            if running.daemons:
+                yield f"{name}, CPU s/GB", result.cpu_s_per_gb
+    if running.daemons:
+        yield f"memory after bulk{where}, MB", running.memory_bytes() / 1e6
+
+
+def transfers_plain_lan(where: str, lab: Lab, running: Running, seconds: float) -> Figures:
+    """Bulk TCP from a third host whose network card is as plain as the links'."""
+    assert lab.lan is not None
+    for host in (lab.lan, lab.client):
+        host.run([sys.executable, "-m", "mlvpn.lab.offload", "lan"])
+    return transfers(where, lab, running, seconds)
+
+
+def datagrams(lab: Lab, running: Running, _seconds: float) -> Figures:
+    """The highest rates of datagrams."""
+    for size_bytes in DATAGRAM_BYTES:
+        pps = load.highest_pps(_blast(), running, lab.client, lab.server, size_bytes, BLAST_SECONDS)
+        yield f"UDP {size_bytes} bytes, packets/s", pps
+
+
+@functools.cache
+def _blast() -> Path:
+    return load.build_blast()
+
+
+class Group(NamedTuple):
+    """Rows measured together on one start of a system."""
+
+    name: str
+    lab: Callable[[], Lab]
+    measure: Callable[[Lab, Running, float], Figures]
+    wants: Callable[[System], bool] = lambda _system: True
+
+
+def _is_tunnel(system: System) -> bool:
+    return system.is_tunnel
+
+
+def _bonds(system: System) -> bool:
+    return system.bonds
+
+
+GROUPS = [
+    Group("idle", two_links, idle, _is_tunnel),
+    Group("bulk", two_links, partial(transfers, "")),
+    Group("forwarded", partial(two_links, with_lan=True), partial(transfers, " forwarded")),
+    Group("plain", partial(two_links, offloads=False), partial(transfers, " plain")),
+    Group(
+        "plain-forwarded",
+        partial(two_links, offloads=False, with_lan=True),
+        partial(transfers_plain_lan, " plain forwarded"),
+    ),
+    Group("udp", two_links, datagrams),
+    Group("rates", two_links, scaling.rates, _is_tunnel),
+    *(Group(f"links-{count}", partial(unshaped_links, count), scaling.links, _bonds) for count in scaling.LINKS),
+    Group("many-links", scaling.many_links_lab, scaling.many_links, _bonds),
+]
+
+
+def measure(groups: Sequence[Group], systems: Sequence[System], rounds: int, seconds: float) -> Results:
+    """Measure all groups of all systems, round by round; what a system cannot do is said and left out."""
+    results = Results()
+    for number in range(rounds):
+        for group in groups:
+            for system in filter(group.wants, systems):
+                print(f"round {number + 1} of {rounds}, {group.name}: {system.name}", file=sys.stderr, flush=True)
+                try:
+                    with group.lab() as lab, start(system, lab) as running:
+                        for row, value in group.measure(lab, running, seconds):
+                            results.add(row, system.name, number, value)
+                            print(f"    {row} = {figure(value)}", file=sys.stderr, flush=True)
+                except Error as error:
+                    print(f"    failed: {error}", file=sys.stderr, flush=True)
+    return results
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.speed", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--systems", type=_chosen(SYSTEMS), default=list(SYSTEMS.values()), help=", ".join(SYSTEMS))
+    groups = {group.name: group for group in GROUPS}
+    parser.add_argument("--rows", type=_chosen(groups), default=GROUPS, help=", ".join(groups))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each transfer")
+    parser.add_argument("--name", default="speed", help="of the files in bench/results")
+    return parser.parse_args(arguments)
+
+
+def _chosen(known: dict[str, Named]) -> Callable[[str], list[Named]]:
+    def choose(text: str) -> list[Named]:
+        unknown = [name for name in text.split(",") if name not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(known)}")
+        return [known[name] for name in text.split(",")]
+
+    return choose
+
+
+def available(systems: Sequence[System]) -> list[System]:
+    """Return the systems that can be measured here; say why the others cannot."""
+    reasons = {system.name: system.absent_because() for system in systems}
+    for name, reason in reasons.items():
+        if reason:
+            print(f"bench: without {name}: {reason}", flush=True)
+    return [system for system in systems if not reasons[system.name]]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, print, write the files."""
+    options = parse(arguments)
+    try:
+        if os.geteuid() != 0:
+            raise PermissionDeniedError("bench: network namespaces need root; run it with sudo")
+        systems = available(options.systems)
+        install(
+            {
+                command: package
+                for item in [load.PACKAGES, *(s.packages for s in systems)]
+                for command, package in item.items()
+            }
+        )
+        results = measure(options.rows, systems, options.rounds, options.seconds)
+    except Error as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    names = [system.name for system in systems]
+    path = write_json(options.name, {"systems": names, "seconds": options.seconds, "rows": results.values})
+    plot(results, names, RESULTS / f"{options.name}.svg")
+    print_tables(
+        results, names, REFERENCES, Console(width=max(shutil.get_terminal_size().columns, 60 + 28 * len(names)))
+    )
+    print(f"every value: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
