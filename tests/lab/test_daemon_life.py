@@ -87,6 +87,7 @@ class Daemon:
         self.name = name
         self.config = config
         self._log = config.with_suffix(".log")
+        self._log_start = self._log.stat().st_size if self._log.exists() else 0
         command = [*MLVPN, "run", str(config), "-n", name, "--debug", "-v", *options]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
@@ -94,7 +95,7 @@ class Daemon:
 
     @property
     def log(self) -> str:
-        return self._log.read_text()
+        return self._log.read_bytes()[self._log_start :].decode()
 
     @property
     def worker(self) -> int:
@@ -244,11 +245,11 @@ def test_when_the_parent_is_killed_the_worker_ends(pair: tuple[Daemon, Daemon]) 
     wait_for(lambda: not Path(f"/proc/{worker}").exists() or status_of(worker)["State"][0] == "Z", "the worker to end")
     assert "the privileged process is gone" in server.log
     wait_for(lambda: "the peer ended the tunnel" in client.log, "the peer to be told")
-    place_again = Daemon(server.name, server.config, "-u", "nobody")  # the socket file left behind is no obstacle
+    again = Daemon(server.name, server.config, "-u", "nobody")  # the socket file left behind is no obstacle
     try:
-        place_again.wait_running()
+        again.wait_running()
     finally:
-        place_again.stop()
+        again.stop()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
@@ -364,6 +365,7 @@ def test_two_daemons_cannot_have_one_name(pair: tuple[Daemon, Daemon]) -> None:
     server, _ = pair
     second = Daemon(server.name, server.config, "-u", "nobody")
     assert second.wait_exit() == 1
+    assert "mlvpn0: Device or resource busy; another process uses it" in second.log
     server.wait_up("link1", "link2")
 
 
