@@ -49,12 +49,13 @@ class MtuSearch:
         if now_ns < self._next_probe_ns:
             return None
         if self._tries >= PROBE_TRIES:
-            self._refused()
-        if not self._probing_bytes:
+            self._refused(now_ns)
+        elif not self._probing_bytes:
             self._probing_bytes = self._ceiling_bytes = LARGEST_PATH_MTU - self.overhead_bytes
             if self._probing_bytes <= self.datagram_bytes:
                 self._finish(now_ns)
-                return None
+        if not self._probing_bytes:
+            return None
         self._tries += 1
         self._next_probe_ns = now_ns + max(int(2 * rtt_ns), 100 * NS_PER_MS)
         return self._probing_bytes
@@ -62,8 +63,8 @@ class MtuSearch:
     def acknowledged(self, size: int, now_ns: int) -> None:
         """Learn that a probe of ``size`` came through."""
         self.first_answer = True
-        if self.datagram_bytes < size <= self._ceiling_bytes:
-            self.datagram_bytes = size
+        if self.datagram_bytes < size <= self._ceiling_bytes or size == self._probing_bytes:
+            self.datagram_bytes = max(size, self.datagram_bytes)
             self._next_size(now_ns)
 
     def limit(self, path_mtu_bytes: int, now_ns: int) -> None:
@@ -81,11 +82,10 @@ class MtuSearch:
             self.datagram_bytes = SMALLEST_PATH_MTU - self.overhead_bytes
             self._next_size(now_ns)
 
-    def _refused(self) -> None:
+    def _refused(self, now_ns: int) -> None:
         self.first_answer = True
         self._ceiling_bytes = self._probing_bytes - STEP_BYTES
-        self._tries = 0
-        self._probing_bytes = self._middle()
+        self._next_size(now_ns)
 
     def _next_size(self, now_ns: int) -> None:
         self._tries = 0
