@@ -32,7 +32,7 @@ class Piece:
             raise PeerError("data frame without data")
         byte, self.gseq = DATA_HEAD.unpack_from(body)
         kind = byte >> 5
-        if kind > Kind.SLICE_UDP:
+        if not Kind.PACKETS <= kind <= Kind.SLICE_UDP:
             raise PeerError(f"data frame of unknown kind {kind}")
         self.lane = lane_of(byte)
         self.equalise = bool(byte & 1)

@@ -95,6 +95,7 @@ class Resequencer:
 
     def _place(self, lane: _Lane, piece: Piece, now_ns: int) -> None:
         if not piece.lane:
+            lane.next_gseq = max(lane.next_gseq, piece.gseq + piece.count)  # what `unfold` goes by
             self._deliver(piece)
         elif piece.gseq < lane.next_gseq:
             self._counters.late_datagrams += piece.count
