@@ -42,6 +42,10 @@ class Flow:
         """Record an authentic datagram; False when it is not fresh."""
         return self._sealed.accept(seq)
 
+    def accept_range(self, first_seq: int, count: int) -> bool:
+        """Record authentic datagrams that are all newer than any before; False, and nothing recorded, otherwise."""
+        return self._sealed.accept_range(first_seq, count)
+
     def accept_clear(self, seq: int) -> bool:
         """Record an unauthenticated one; False when it is not fresh or too far ahead to be true."""
         return seq <= self._sealed.highest_lseq + CLEAR_REACH and self._clear.accept(seq)

@@ -17,7 +17,7 @@ from mlvpn.config.model import LinkConfig
 from mlvpn.core.events import Address
 from mlvpn.core.interface import LinkSnapshot
 from mlvpn.core.mlvpn1.flow import Flow
-from mlvpn.wire.mlvpn1 import NO_TIMESTAMP, TIMESTAMP_MODULUS, timestamp
+from mlvpn.wire.mlvpn1 import NO_TIMESTAMP, TIMESTAMP_MODULUS, Header, timestamp
 
 SECOND_NS = 1_000_000_000
 TICK_NS = SECOND_NS
@@ -115,14 +115,14 @@ class Link:
         self.flow = flow
         self._loss_newest, self._loss_seen = 0, _LOSS_MASK
 
-    def heard(self, seq: int | None, stamp: int, stamp_reply: int, now_ns: int) -> None:
-        """Learn from the header of a fresh datagram; ``seq`` None: a version 0 peer, whose loss is not counted."""
-        if seq is not None:
-            self._count_loss(seq)
-        if stamp != NO_TIMESTAMP:
-            self._echo = (stamp, now_ns)
-        if stamp_reply != NO_TIMESTAMP:
-            self._measure_rtt((timestamp(now_ns) - stamp_reply) % TIMESTAMP_MODULUS)
+    def heard(self, header: Header, count: int, now_ns: int) -> None:
+        """Learn from the header of fresh datagrams, ``count`` of consecutive seq."""
+        if header.version >= 1:  # for a version 0 peer MLVPN counts no loss
+            self._count_loss(header.seq, count)
+        if header.timestamp != NO_TIMESTAMP:
+            self._echo = (header.timestamp, now_ns)
+        if header.timestamp_reply != NO_TIMESTAMP:
+            self._measure_rtt((timestamp(now_ns) - header.timestamp_reply) % TIMESTAMP_MODULUS)
 
     def take_echo(self, now_ns: int) -> int:
         """Return the timestamp_reply of the next datagram; each timestamp is answered once."""
@@ -204,7 +204,7 @@ class Link:
         self.rttvar_ms = 0.75 * self.rttvar_ms + 0.25 * abs(self.srtt_ms - sample_ms)
         self.srtt_ms = 0.875 * self.srtt_ms + 0.125 * sample_ms
 
-    def _count_loss(self, seq: int) -> None:
+    def _count_loss(self, seq: int, count: int) -> None:
         ahead = seq - self._loss_newest
         if ahead > LOSS_WINDOW:
             self._loss_seen, self._loss_newest = _LOSS_MASK, seq  # as MLVPN: taken for a new connection, not for loss
@@ -213,6 +213,9 @@ class Link:
             self._loss_newest = seq
         elif ahead > -LOSS_WINDOW:
             self._loss_seen |= 1 << -ahead
+        if count > 1:
+            self._loss_seen = (self._loss_seen << count - 1 | (1 << count - 1) - 1) & _LOSS_MASK
+            self._loss_newest = seq + count - 1
 
 
 def _shown(address: Address | None) -> str | None:

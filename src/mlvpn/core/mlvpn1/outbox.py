@@ -1,57 +1,55 @@
-"""Gathers datagrams into trains that one system call can send.
+"""Gathers packets into runs: what one seal call and one send call take.
 
 Owns the rule of UDP segmentation offload: all datagrams of a train are equally long, only the last may be shorter.
-Datagrams of one link leave in the order in which they were added; between links no order is promised.
+Packets of one link leave in the order in which they were added; between links no order is promised.
 """
 
 from __future__ import annotations
 
-from mlvpn.core.burst_io import Train
-from mlvpn.core.events import Address
+from mlvpn.core.mlvpn1.link import Link
 
-MAX_TRAIN_DATAGRAMS = 64
-"""The kernel's UDP_MAX_SEGMENTS before Linux 6.9; later ones take 128."""
-MAX_TRAIN_BYTES = 65_000
-"""Below the 65,507 bytes of payload that one UDP send may have."""
+MAX_RUN_PACKETS = 63
+"""The kernel takes 64 segments before Linux 6.9, and some kernels count the UDP header as if it were payload."""
+MAX_RUN_BYTES = 65_000
+"""Below the 65,507 bytes of payload that one UDP send may have; overhead included."""
+OVERHEAD_BYTES = 44
 
 
-class _Run:
-    """Equally long datagrams of one link."""
+class Run:
+    """Equally long packets for one link, the last maybe shorter."""
 
-    __slots__ = ("datagrams", "destination", "room")
+    __slots__ = ("data_seqs", "link", "packet_bytes", "packets", "room")
 
-    def __init__(self, destination: Address | None, first: bytes, may_grow: bool) -> None:
-        self.destination = destination
-        self.datagrams = [first]
-        self.room = min(MAX_TRAIN_DATAGRAMS, MAX_TRAIN_BYTES // len(first)) - 1 if may_grow else 0
+    def __init__(self, link: Link, packet_bytes: int, may_grow: bool) -> None:
+        self.link = link
+        self.packet_bytes = packet_bytes
+        self.packets: list[bytes] = []
+        self.data_seqs: list[int] = []
+        self.room = min(MAX_RUN_PACKETS, MAX_RUN_BYTES // (packet_bytes + OVERHEAD_BYTES)) if may_grow else 1
 
 
 class Outbox:
-    """What waits to be taken by the daemon."""
+    """Packets that have their link and number and wait to be sealed."""
 
     def __init__(self) -> None:
-        self._finished: list[Train] = []
-        self._open: dict[str, _Run] = {}
+        self._finished: list[Run] = []
+        self._open: dict[str, Run] = {}
 
-    def add(self, link: str, destination: Address | None, datagram: bytes, may_grow: bool = True) -> None:
-        """Add a datagram; ``may_grow`` False sends it alone, for one that the kernel may have to fragment. HOT PATH."""
-        run = self._open.get(link)
-        if run is not None:
-            size = len(run.datagrams[0])
-            if run.room > 0 and may_grow and len(datagram) <= size and destination == run.destination:
-                run.datagrams.append(datagram)
-                run.room = run.room - 1 if len(datagram) == size else 0
-                return
-            self._finish(link, run)
-        self._open[link] = _Run(destination, datagram, may_grow)
+    def add(self, link: Link, packet: bytes, data_seq: int, may_grow: bool) -> None:
+        """Add a packet; ``may_grow`` False sends it alone, for one that the kernel may have to fragment. HOT PATH."""
+        size = len(packet)
+        run = self._open.get(link.name)
+        if run is None or run.room == 0 or size > run.packet_bytes or not may_grow:
+            if run is not None:
+                self._finished.append(run)
+            run = self._open[link.name] = Run(link, size, may_grow)
+        run.packets.append(packet)
+        run.data_seqs.append(data_seq)
+        run.room = run.room - 1 if size == run.packet_bytes else 0
 
-    def take(self) -> list[Train]:
-        """Return all trains and forget them."""
-        for link, run in self._open.items():
-            self._finish(link, run)
+    def take(self) -> list[Run]:
+        """Return all runs and forget them."""
+        runs = [*self._finished, *self._open.values()]
+        self._finished.clear()
         self._open.clear()
-        trains, self._finished = self._finished, []
-        return trains
-
-    def _finish(self, link: str, run: _Run) -> None:
-        self._finished.append(Train(link, run.destination, b"".join(run.datagrams), len(run.datagrams[0])))
+        return runs

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from mlvpn.burst.secretbox import OVERHEAD_BYTES, make_box
+from mlvpn.core.burst_io import Train
 from mlvpn.core.icmp import too_big
 from mlvpn.core.mlvpn1.balance import RoundRobin
 from mlvpn.core.mlvpn1.counters import Mlvpn1Counters
 from mlvpn.core.mlvpn1.link import Link
-from mlvpn.core.mlvpn1.outbox import Outbox
+from mlvpn.core.mlvpn1.outbox import Outbox, Run
 from mlvpn.errors import PeerError
 from mlvpn.wire.mlvpn1 import (
     CONTROL_BODIES,
@@ -27,6 +29,7 @@ from mlvpn.wire.mlvpn1 import (
     VERSION,
     Header,
     PacketType,
+    clear_train,
     pack,
     seal,
     timestamp,
@@ -39,6 +42,8 @@ Matching = Callable[[bytes], Iterable[str]]
 
 DEFAULT_PATH_MTU_BYTES = 1500
 IP_UDP_BYTES = {4: 20 + 8, 6: 40 + 8}
+SAFE_PACKET_BYTES = 1180
+"""Fits a path of IPv6's least MTU, 1280 bytes, whatever is around it: no need to look."""
 NOTICE_EVERY_NS = 100_000_000
 """At most one ICMP message in this time; a sender that obeys needs one."""
 
@@ -49,11 +54,12 @@ class Outgoing:
     """Numbers, seals and gathers what this end sends."""
 
     def __init__(self, key: bytes, cleartext: bool, is_tun: bool, counters: Mlvpn1Counters) -> None:
-        self.key = key
         self.cleartext = cleartext
         self.matching: Matching | None = None
         self.round_robin = RoundRobin()
-        self.outbox = Outbox()
+        self.set_key(key)
+        self._outbox = Outbox()
+        self._trains: list[Train] = []
         self._counters = counters
         self.notices: list[bytes] = []
         """ICMP messages for senders of packets that are too big."""
@@ -61,26 +67,31 @@ class Outgoing:
         self._data_seq = 0
         self._next_notice_ns = 0
 
-    def submit(self, frame: bytes, links: dict[str, Link], now_ns: int) -> None:
-        """Send a TUN frame to the peer, a super-packet as its packets. HOT PATH."""
-        try:
-            frames = segment(frame)
-        except PeerError:
-            self._counters.malformed_packets += 1
-            return
-        filtered = self._filtered(frames[0][VNET_BYTES:], links) if self.matching else None
-        choose = self.round_robin.choose
-        for single in frames:
-            link = filtered or choose()
-            if link is None:
-                self._counters.no_link_packets += 1
-            else:
-                self._send_packet(link, single[VNET_BYTES:], now_ns)
+    def set_key(self, key: bytes) -> None:
+        """Seal with this key from now on."""
+        self._key, self._box = key, make_box(key)
+
+    def submit(self, frames: list[bytes], links: dict[str, Link], now_ns: int) -> None:
+        """Send TUN frames to the peer, super-packets as their packets. HOT PATH."""
+        for frame in frames:
+            try:
+                self._place(segment(frame), links, now_ns)
+            except PeerError:
+                self._counters.malformed_packets += 1
+        for run in self._outbox.take():
+            self._send_run(run, now_ns)
+
+    def take_trains(self) -> list[Train]:
+        """Return what is to be sent, in order."""
+        trains, self._trains = self._trains, []
+        return trains
 
     def control(self, link: Link, kind: PacketType, now_ns: int) -> None:
         """Send a control datagram; these are sealed whatever the configuration says."""
-        body = seal(CONTROL_BODIES[kind], link.flow_id, link.send_seq, self.key)
-        self._send(link, kind, body, 0, now_ns, may_grow=True)
+        body = seal(CONTROL_BODIES[kind], link.flow_id, link.send_seq, self._key)
+        stamps = timestamp(now_ns), link.take_echo(now_ns)
+        header = Header(len(body), VERSION, kind, True, *stamps, link.flow_id, link.send_seq, 0)
+        self._send(link, pack(header) + body, HEADER_BYTES + len(body), 1)
 
     def packet_limit(self) -> int:
         """Return the bytes of the largest packet a datagram can carry."""
@@ -102,17 +113,32 @@ class Outgoing:
                 return link
         return None
 
-    def _send_packet(self, link: Link, packet: bytes, now_ns: int) -> None:
-        fits = self.unfragmented_limit(link)
-        if len(packet) > fits:
-            self._tell(packet, fits, now_ns)
-            if len(packet) > self.packet_limit():
-                self._counters.too_big_packets += 1
-                return
-            self._counters.fragmented_packets += 1
-        body = packet if self.cleartext else seal(packet, link.flow_id, link.send_seq, self.key)
-        self._send(link, PacketType.DATA, body, self._data_seq, now_ns, may_grow=len(packet) <= fits)
-        self._data_seq += 1
+    def _place(self, frames: list[bytes], links: dict[str, Link], now_ns: int) -> None:
+        """Choose the link of each packet of one TUN frame, and number it."""
+        filtered = self._filtered(frames[0][VNET_BYTES:], links) if self.matching else None
+        choose = self.round_robin.choose
+        for frame in frames:
+            link = filtered or choose()
+            if link is None:
+                self._counters.no_link_packets += 1
+                continue
+            packet = frame[VNET_BYTES:]
+            fits = len(packet) <= SAFE_PACKET_BYTES or self._fits(link, packet, now_ns)
+            if fits is not None:
+                self._outbox.add(link, packet, self._data_seq, may_grow=fits)
+                self._data_seq += 1
+
+    def _fits(self, link: Link, packet: bytes, now_ns: int) -> bool | None:
+        """Say whether a packet goes without fragmenting; None when no datagram can carry it."""
+        fits_bytes = self.unfragmented_limit(link)
+        if len(packet) <= fits_bytes:
+            return True
+        self._tell(packet, fits_bytes, now_ns)
+        if len(packet) > self.packet_limit():
+            self._counters.too_big_packets += 1
+            return None
+        self._counters.fragmented_packets += 1
+        return False
 
     def _tell(self, packet: bytes, mtu_bytes: int, now_ns: int) -> None:
         """Tell the sender of a packet what size would fit, where it asked not to fragment."""
@@ -123,20 +149,15 @@ class Outgoing:
             self._next_notice_ns = now_ns + NOTICE_EVERY_NS
             self.notices.append(notice)
 
-    def _send(self, link: Link, kind: PacketType, body: bytes, data_seq: int, now_ns: int, may_grow: bool) -> None:
-        header = Header(
-            len(body),
-            VERSION,
-            kind,
-            True,
-            timestamp(now_ns),
-            link.take_echo(now_ns),
-            link.flow_id,
-            link.send_seq,
-            data_seq,
-        )
-        datagram = pack(header) + body
-        link.send_seq += 1
-        link.sent_datagrams += 1
-        link.sent_bytes += len(datagram)
-        self.outbox.add(link.name, link.destination, datagram, may_grow)
+    def _send_run(self, run: Run, now_ns: int) -> None:
+        link = run.link
+        numbers = link.flow_id, link.send_seq, run.data_seqs, timestamp(now_ns), link.take_echo(now_ns)
+        data = clear_train(run.packets, *numbers) if self.cleartext else self._box.seal_train(run.packets, *numbers)
+        overhead_bytes = HEADER_BYTES if self.cleartext else OVERHEAD_BYTES
+        self._send(link, data, run.packet_bytes + overhead_bytes, len(run.packets))
+
+    def _send(self, link: Link, data: bytes, datagram_bytes: int, count: int) -> None:
+        link.send_seq += count
+        link.sent_datagrams += count
+        link.sent_bytes += len(data)
+        self._trains.append(Train(link.name, link.destination, data, datagram_bytes))

@@ -65,36 +65,25 @@ class Mlvpn1Tunnel:
         if link is None:
             self._counters.unknown_link_datagrams += 1
             return
-        data, size = train.data, train.datagram_bytes
         unauthentic = self._counters.unauthentic_datagrams
-        arrivals: list[tuple[int, bytes]] = []
-        for start in range(0, len(data), size):
-            end = min(start + size, len(data))
-            fresh = self._incoming.open(link, data, start, end, train.source, now_ns)
-            if fresh is None:
-                continue
-            link.received_datagrams += 1
-            link.received_bytes += end - start
+        for fresh in self._incoming.open_train(link, train, now_ns):
+            link.received_datagrams += fresh.datagrams
+            link.received_bytes += fresh.received_bytes
             self._learn(link, fresh, train, now_ns)
             if fresh.header.type != PacketType.DATA:
                 self._control(link, PacketType(fresh.header.type), now_ns)
-            elif not link.is_up:
-                self._counters.not_connected_datagrams += 1
-            elif self._resequencer is None or not fresh.header.reorder or fresh.header.version == 0:
-                self._deliver([fresh.body])
+            elif link.is_up:
+                self._take_packets(link, fresh, now_ns)
             else:
-                arrivals.append((fresh.header.data_seq, fresh.body))
-        if arrivals and self._resequencer is not None:
-            self._deliver(self._resequencer.insert(link.name, arrivals, now_ns))
+                self._counters.not_connected_datagrams += fresh.datagrams
         if self._counters.unauthentic_datagrams != unauthentic:
             self._warn_unauthentic(link, train.source, now_ns)
 
     def submit(self, frames: list[bytes], now_ns: int) -> None:
         """Take TUN frames to carry to the peer."""
         self._counters.submitted_packets += len(frames)
-        for frame in frames:
-            self._counters.submitted_bytes += len(frame) - VNET_BYTES
-            self._outgoing.submit(frame, self._links, now_ns)
+        self._counters.submitted_bytes += sum(map(len, frames)) - VNET_BYTES * len(frames)
+        self._outgoing.submit(frames, self._links, now_ns)
         if self._outgoing.notices:
             self._deliver(self._outgoing.notices)
             self._outgoing.notices = []
@@ -120,7 +109,7 @@ class Mlvpn1Tunnel:
 
     def take_sends(self) -> list[Train]:
         """Take the trains to send, in order."""
-        return self._outgoing.outbox.take()
+        return self._outgoing.take_trains()
 
     def take_deliveries(self) -> list[Delivery]:
         """Take the frames to write to the TUN, in order."""
@@ -164,7 +153,8 @@ class Mlvpn1Tunnel:
     def reconfigure(self, config: Config, now_ns: int) -> None:
         """Apply a new configuration; a link whose addresses changed starts anew, the others keep their state."""
         before = self._links
-        self._incoming.key = self._outgoing.key = _key(config)
+        self._incoming.set_key(_key(config))
+        self._outgoing.set_key(_key(config))
         self._incoming.cleartext = self._outgoing.cleartext = config.general.cleartext_data
         for name in before.keys() - {link.name for link in config.links}:
             self._say_goodbye(before[name], now_ns)
@@ -216,8 +206,7 @@ class Mlvpn1Tunnel:
         header = fresh.header
         if fresh.begins_flow and (link.is_up or not self._any_up()):
             self._restart_order()
-        seq = header.seq if header.version >= 1 else None
-        link.heard(seq, header.timestamp, header.timestamp_reply, train.arrival_ns)
+        link.heard(header, fresh.datagrams, train.arrival_ns)
         if not fresh.is_authentic:
             return
         link.heard_ns = now_ns
@@ -336,12 +325,18 @@ class Mlvpn1Tunnel:
 
     # Packets and log lines on their way out.
 
+    def _take_packets(self, link: Link, fresh: Fresh, now_ns: int) -> None:
+        """Deliver packets, in order where that is wanted and known. HOT PATH."""
+        if self._resequencer is None or not fresh.header.reorder or fresh.header.version == 0:
+            self._deliver([packet for _, packet in fresh.packets])
+        else:
+            self._deliver(self._resequencer.insert(link.name, fresh.packets, now_ns))
+
     def _deliver(self, packets: list[bytes]) -> None:
         """Write packets to the TUN. HOT PATH."""
         self._counters.delivered_packets += len(packets)
-        for packet in packets:
-            self._counters.delivered_bytes += len(packet)
-            self._deliveries.append((NO_OFFLOAD, packet))
+        self._counters.delivered_bytes += sum(map(len, packets))
+        self._deliveries += [(NO_OFFLOAD, packet) for packet in packets]
 
     def _restart_order(self) -> None:
         if self._resequencer is not None:
