@@ -12,6 +12,7 @@ one.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import time
 from collections.abc import Iterable
@@ -167,7 +168,8 @@ class Links:
         except LinkError:
             sock.close()
             raise
-        _log.info("link %s: socket %s", config.name, describe_address(link_socket.local))
+        level = logging.INFO if link.opened_s < 0 else logging.DEBUG  # in an outage new ones come every few seconds
+        _log.log(level, "link %s: socket %s", config.name, describe_address(link_socket.local))
         return link_socket, remote
 
     def _check(self, interface: str | None, address: str | None) -> None:

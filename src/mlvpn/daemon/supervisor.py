@@ -88,7 +88,7 @@ async def _supervise(options: Options, channel: socket.socket, pid: int) -> int:
     privileged = Privileged(options.name, options.config_path)
 
     def violated(violation: Violation) -> None:
-        log.logger("privsep").critical("%s; ending it", violation)
+        log.fatal(f"{violation}; ending it")
         os.kill(pid, signal.SIGKILL)
 
     def closed() -> None:
@@ -96,6 +96,7 @@ async def _supervise(options: Options, channel: socket.socket, pid: int) -> int:
 
     def reap() -> None:
         loop.remove_reader(pidfd)
+        os.close(pidfd)
         exited.set_result(os.waitpid(pid, 0)[1])
 
     pidfd = os.pidfd_open(pid)
