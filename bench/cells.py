@@ -21,7 +21,6 @@ from bench.trial import PAYLOAD_RATIO, Load, Trial
 REACHED_RATIO = 0.9
 WINDOW_S = 1.0
 """The goodput that counts as reached is that of a whole second."""
-AIMED_CORES = 0.3
 Cell = dict[str, Any]
 """JSON; written by ``make_cell``."""
 
@@ -153,6 +152,7 @@ COLUMNS = (
     "added",
     "lost",
     "CPU client, server",
+    "machine",
     "verdict",
 )
 
@@ -168,7 +168,9 @@ LEGEND = """\
 Goodput in Mbit/s of TCP (or UDP) payload over the time that counts, the second half of each transfer; "of sum": bond
 divided by the links alone, added; "90 % after": first whole second with 90 % of that sum. Pings each 20 ms through the
 tunnel, in ms: the median before the transfer, then median and 99th percentile during all of it; "added" is that
-percentile above the median before. CPU in cores of each daemon with all its processes.
+percentile above the median before. CPU in cores of each daemon with all its processes; "machine": how busy all cores
+were, and by how much the emulator was late (95th percentile of the worst in each 100 ms). On a machine near 100 %, or
+an emulator late by many milliseconds, pings and goodput say more about the machine than about the tunnel.
 """
 
 
@@ -191,6 +193,7 @@ def table_row(cell: Cell) -> list[str]:
         figure(cell["ping_added_ms"], 1),
         str(bond["loaded"]["lost"]),
         f"{cpu['client']:.2f}, {cpu['server']:.2f}",
+        f"{cpu['machine']:.0%}, {bond['late_ms']:.1f} ms",
         verdict(cell),
     ]
 

@@ -76,14 +76,19 @@ class Trial:
     ping_series_ms: list[list[float | None]]
     """[seconds since the transfer began, round trip or None when lost]"""
     link_series: dict[str, dict[str, list[float]]]
-    """Link -> t_s, carried_bps, rate_bps and queue_ms, per 100 ms."""
+    """Link -> per 100 ms: t_s, carried_bps, rate_bps, queue_ms (the longest), late_ms (of the emulator, the worst)."""
     udp: dict[str, float] | None = None
     status: dict[str, Any] = field(default_factory=dict)
     """What the daemons said of themselves at the end of the transfer."""
 
+    @property
+    def late_ms(self) -> float:
+        """Return by how much the emulator was late in all but the worst twentieth of the time."""
+        return max(percentile(series["late_ms"], 95) for series in self.link_series.values())
+
     def to_json(self) -> dict[str, Any]:
         """Turn into JSON types."""
-        return asdict(self)
+        return {**asdict(self), "late_ms": self.late_ms}
 
 
 def run_trial(lab: Lab, links: Sequence[str], load: Load, progress: Progress, command: Command = our_daemon) -> Trial:
@@ -196,6 +201,7 @@ def link_series(lab: Lab, name: str, load: Load, start_ns: int) -> dict[str, lis
         "carried_bps": [sample["delivered_bytes"] * 80 for sample in samples],
         "rate_bps": [sample["rate_bps"] for sample in samples],
         "queue_ms": [sample["peak_queue_bytes"] * 8e3 / sample["rate_bps"] for sample in samples],
+        "late_ms": [sample["latest_ns"] / NS_PER_MS for sample in samples],
     }
 
 
