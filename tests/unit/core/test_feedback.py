@@ -1,0 +1,131 @@
+"""The receiver's record against the sender's log: what was lost is repaired, whatever reports are lost on the way."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlvpn.core.feedback import MAX_GAPS, REPORTS_PER_GAP, LinkReceiver
+from mlvpn.core.recovery import SentLog, SentRun
+from mlvpn.core.run import build_bodies
+from mlvpn.units import NS_PER_MS
+from mlvpn.wire.frame import LinkReport, pack_feedback, unpack_controls, unpack_feedback
+
+NOW_NS = 5_000 * NS_PER_MS
+
+
+def arrive(receiver: LinkReceiver, *lseqs: int, at_ns: int = NOW_NS, delay_us: int = 0) -> None:
+    for lseq in lseqs:
+        receiver.on_datagrams(lseq, 1, delay_us, at_ns, 100)
+
+
+def after(report: LinkReport) -> list[int]:
+    return [lseq for first, last in report.missing for lseq in range(first, last + 1)]
+
+
+def test_a_train_in_order_misses_nothing() -> None:
+    receiver = LinkReceiver()
+    receiver.on_datagrams(0, 10, 7, NOW_NS, 1000)
+    receiver.on_datagrams(10, 5, 9, NOW_NS + 1, 500)
+    report = receiver.report(3, NOW_NS)
+    assert (report.link, report.highest, report.missing) == (3, 14, [])
+    assert (report.received_bytes, report.received_datagrams) == (1500, 15)
+    assert (report.delay_us, report.delay_min_us) == (9, 7)
+
+
+def test_the_first_datagram_says_nothing_about_those_before() -> None:
+    receiver = LinkReceiver()
+    arrive(receiver, 100)
+    report = receiver.report(0, NOW_NS)
+    assert (report.base, report.missing) == (100, [])
+
+
+def test_gaps_are_named_newest_first_until_they_close() -> None:
+    receiver = LinkReceiver()
+    arrive(receiver, 0, 3, 4, 7)
+    assert receiver.gap_unreported
+    assert receiver.report(0, NOW_NS).missing == [(5, 6), (1, 2)]
+    assert not receiver.gap_unreported
+    arrive(receiver, 2)
+    assert after(receiver.report(0, NOW_NS + 50 * NS_PER_MS)) == [5, 6, 1]
+
+
+def test_a_gap_is_named_often_enough_and_then_below_the_base() -> None:
+    receiver = LinkReceiver()
+    arrive(receiver, 0, 2)
+    reports = [receiver.report(0, NOW_NS) for _ in range(REPORTS_PER_GAP + 1)]
+    assert [len(report.missing) for report in reports] == [1] * REPORTS_PER_GAP + [0]
+    assert reports[-1].base == 2
+
+
+def test_where_reordering_was_seen_reports_wait() -> None:
+    """The second gap may be another datagram overtaken: nothing is said of it, nor of what came after it, yet."""
+    receiver = LinkReceiver()
+    arrive(receiver, 0, 2)
+    arrive(receiver, 1, at_ns=NOW_NS + 4 * NS_PER_MS)
+    later_ns = NOW_NS + 20 * NS_PER_MS
+    arrive(receiver, 4, at_ns=later_ns)
+    early = receiver.report(0, later_ns + NS_PER_MS)
+    assert (early.highest, early.missing) == (2, [])
+    assert receiver.gap_unreported
+    ripe = receiver.report(0, later_ns + 6 * NS_PER_MS)
+    assert (ripe.highest, ripe.missing) == (4, [(3, 3)])
+
+
+def test_the_least_delay_is_that_since_the_last_report_also_around_the_wrap() -> None:
+    receiver = LinkReceiver()
+    for lseq, delay_us in enumerate([5, 0xFFFFFFF0, 20]):
+        arrive(receiver, lseq, delay_us=delay_us)
+    assert receiver.report(0, NOW_NS).delay_min_us == 0xFFFFFFF0
+    arrive(receiver, 3, delay_us=9)
+    assert receiver.report(0, NOW_NS).delay_min_us == 9
+
+
+def test_memory_is_bounded() -> None:
+    receiver = LinkReceiver()
+    for lseq in range(0, 4 * MAX_GAPS, 2):
+        arrive(receiver, lseq)
+    report = receiver.report(0, NOW_NS)
+    assert len(receiver._gaps) <= MAX_GAPS
+    assert report.base > 4 * MAX_GAPS - 2 * 60, "what is not named lies below the base"
+
+
+@given(st.lists(st.sampled_from(["arrive"] * 6 + ["lose"] * 2 + ["report", "report lost"]), max_size=200))
+def test_lost_reports_cost_nothing(plan: list[str]) -> None:
+    """A sender that believes the reports repairs exactly what was lost, however many reports do not reach it.
+
+    A report may be lost; but as many in a row as a gap is named in would be silence, for which the link is suspected.
+    """
+    receiver, log = LinkReceiver(), SentLog()
+    lost: set[int] = set()
+    repaired: list[int] = []
+    lseq, in_a_row = 0, 0
+
+    def send(arrives: bool) -> None:
+        nonlocal lseq
+        run = build_bodies([bytes(8)], 1, False, lseq, 40)
+        log.add(SentRun(lseq, run, 1, 1, 0))
+        if arrives:
+            arrive(receiver, lseq)
+        else:
+            lost.add(lseq)
+        lseq += 1
+
+    def hear() -> None:
+        [read] = unpack_feedback(next(unpack_controls(pack_feedback([receiver.report(0, NOW_NS)])))[1])
+        repaired.extend(repair.run.gseq for repair in log.on_report(0, read).lost)
+
+    send(True)
+    for what in plan:
+        if what == "report lost" and in_a_row < REPORTS_PER_GAP - 1:
+            receiver.report(0, NOW_NS)
+            in_a_row += 1
+        elif what.startswith("report"):
+            hear()
+            in_a_row = 0
+        else:
+            send(what == "arrive")
+    send(True)
+    hear()
+    assert sorted(repaired) == sorted(lost)
+    assert log.flight_bytes == 0
