@@ -18,7 +18,7 @@ from bench.cells import Cell, Store, make_cell, markdown, mbit, verdict
 from bench.plots import draw_cell
 from bench.report import RESULTS
 from bench.rows import ROWS, Row, write_trace
-from bench.trial import Load, Progress, run_trial
+from bench.trial import Load, Progress, go_first, run_trial
 from mlvpn.errors import Error
 from mlvpn.lab.daemons import Command, our_daemon
 from mlvpn.lab.topology import Lab
@@ -116,6 +116,7 @@ def summary(cell: Cell) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """Measure what was asked for."""
+    go_first()
     RESULTS.mkdir(exist_ok=True)
     write_trace(RESULTS / "lte-trace.json")
     store = Store("bond-quick" if options.quick else "bond")

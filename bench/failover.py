@@ -24,7 +24,7 @@ from bench.quiet import Notice, Stability, measure_notice, measure_stability
 from bench.report import RESULTS, write_json
 from bench.rows import ROWS, Row
 from bench.sharing import Sharing, measure_sharing
-from bench.trial import Load, Progress, run_trial
+from bench.trial import Load, Progress, go_first, run_trial
 from mlvpn.errors import Error
 from mlvpn.lab.daemons import Command
 from mlvpn.lab.topology import Lab
@@ -193,6 +193,7 @@ def run_fairness(progress: Progress, command: Command) -> list[str]:
 
 def run(options: argparse.Namespace) -> None:
     """Measure what was asked for."""
+    go_first()
     RESULTS.mkdir(exist_ok=True)
     progress, command = Progress(), with_kernels(options.kernels)
     if options.stability:
