@@ -91,12 +91,9 @@ class Sessions:
         self.__init__()  # type: ignore[misc]
 
     def rekey_due(self, sent_datagrams: int, now_ns: int) -> bool:
-        """Say whether a client should agree on new keys."""
+        """Say whether a client should agree on new keys; ``sent_datagrams``: sealed under the present ones."""
         old = now_ns - self._current_since_ns >= REKEY_AFTER_NS
         return self._current is not None and (old or sent_datagrams >= REKEY_AFTER_DATAGRAMS)
-
-    def next_deadline_ns(self) -> int | None:
-        return self._current_since_ns + REKEY_AFTER_NS if self._current else None
 
     def tick(self, now_ns: int) -> None:
         """Forget keys that nobody can need any more."""
