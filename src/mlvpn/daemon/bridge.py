@@ -102,8 +102,9 @@ class Bridge:
     def flush(self) -> None:
         """Take everything out of the core; to be called after anything was put in."""
         core = self._core
-        for link, trains in groupby(core.take_sends(), _link_of):
-            self._send(link, trains)
+        while sends := core.take_sends():  # again, because a link that fails hands its datagrams to the others
+            for link, trains in groupby(sends, _link_of):
+                self._send(link, trains)
         deliveries = core.take_deliveries()
         if deliveries:
             self._device.write_burst(deliveries)

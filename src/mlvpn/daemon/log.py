@@ -97,10 +97,13 @@ def emit(level: Level, token: str, text: str) -> None:
     logger(token).log(_LEVELS[level], "%s", text)
 
 
-def fatal(text: str) -> None:
-    """Write what ends the daemon, a line each, and show it on stderr too when the log goes elsewhere."""
+def fatal(text: str, error: BaseException | None = None) -> None:
+    """Write what ends the daemon, a line each, and show it on stderr too when the log goes elsewhere.
+
+    ``error`` is given for a defect: its traceback goes into the log.
+    """
     for line in text.splitlines():
-        _root.critical("%s", line)
+        _root.critical("%s", line, exc_info=error)
     if not any(isinstance(handler, _Stream) for handler in _root.handlers):
         print(f"mlvpn: {text}", file=sys.stderr, flush=True)
 

@@ -75,8 +75,8 @@ def _end_child(body: Callable[[], int]) -> NoReturn:
     except Error as error:
         code = error.exit_code
         log.fatal(str(error))
-    except BaseException:
-        log.logger().critical("a defect of mlvpn ends it", exc_info=True)
+    except BaseException as error:
+        log.fatal("a defect of mlvpn ends it; please report it with the log", error)
     finally:
         os._exit(code)
 

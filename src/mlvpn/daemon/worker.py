@@ -92,7 +92,7 @@ def run(options: Options, channel: socket.socket, jail: Jail | None, notifier: N
 
 
 def late_imports() -> list[str]:
-    """Return the modules imported after the drop: each would have failed in a real chroot had its file been needed."""
+    """Return the modules imported after the drop: built-in ones, and a warning that the next may need a file."""
     return sorted(sys.modules.keys() - _imported)
 
 
@@ -252,6 +252,7 @@ class Worker:
         if protocols.may_go_on(old, new):
             await protocols.use_filters(self._core, new, self._end)
             self._core.reconfigure(new, time.monotonic_ns())
+            self._bridge.flush()  # a link that goes says goodbye while it has its socket
             self._follow(difference, new)
         else:
             await self._replace_core(new)
@@ -337,5 +338,5 @@ def _defect(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     if isinstance(error, Error):
         log.fatal(str(error))
         os._exit(error.exit_code)
-    _log.critical("a defect of mlvpn ends it: %s", context["message"], exc_info=error)
+    log.fatal(f"a defect of mlvpn ends it ({context['message']}); please report it with the log", error)
     os._exit(1)
