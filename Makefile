@@ -4,6 +4,10 @@
 #   make demo         two unequal links alone, bonded, and one of them cut in mid-transfer (root)
 #   make test         all tests; without root those that need it are skipped, and say so
 #   make check        formatting, lint, types, import rules, generated pages
+#   make bench-bond   links bonded against the sum of them, row by row (root, an hour); ARGS="--rows 1,4 --quick" for less
+#   make bench-failover  each link cut in turn, loaded and idle (root); ARGS="--stability 600" or "--fairness" instead
+#   make bench-speed  how fast, beside the tunnels that Debian has (root)
+#   make profile      where the time goes (root)
 #   make docs         write the generated pages anew
 #   make clean        remove what these commands made, .venv included
 
@@ -12,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := src tests $(wildcard bench tools)
 
-.PHONY: setup demo test check docs clean
+.PHONY: help setup demo test check bench-bond bench-failover bench-speed profile docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -34,9 +38,9 @@ $(VENV)/.installed: $(VENV)/.packages pyproject.toml setup.py
 	@touch $@
 
 # Without a compiler this step says so and is tried again next time; the Python kernels run meanwhile.
-$(VENV)/.kernels: $(VENV)/.installed $(wildcard src/mlvpn/burst/*.c src/mlvpn/burst/*.h) src/mlvpn/burst/build.py
+$(VENV)/.kernels: $(VENV)/.installed $(wildcard src/mlvpn/burst/*.[ch] src/mlvpn/burst/*build.py)
 	@echo "setup: C kernels"
-	@if $(BIN)/python -m mlvpn.burst.build; then touch $@; fi
+	@if $(BIN)/python -m mlvpn.burst.build && $(BIN)/python -m mlvpn.burst.secretbox_build; then touch $@; fi
 
 # --- what setup is for
 
@@ -54,10 +58,22 @@ check: setup
 	$(BIN)/python -m mlvpn.config.document --check
 	$(BIN)/python tools/pages.py --check
 
+bench-bond: setup
+	@$(BIN)/python -m bench.bond $(ARGS)
+
+bench-failover: setup
+	@$(BIN)/python -m bench.failover $(ARGS)
+
+bench-speed: setup
+	@$(BIN)/python -m bench.speed $(ARGS)
+
+profile: setup
+	@$(BIN)/python -m bench.profile $(ARGS)
+
 docs: setup
 	$(BIN)/python -m mlvpn.config.document > docs/configuration.md
 	$(BIN)/python tools/pages.py
 
 clean:
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info src/mlvpn/burst/_kernels.*.so
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info src/mlvpn/burst/_*.so
 	find src tests bench tools -name __pycache__ -prune -exec rm -rf {} +

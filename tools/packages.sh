@@ -9,6 +9,7 @@ packages=(
     iputils-ping    # ping: for people; the lab measures with its own probes
     gcc libc6-dev   # the C kernels, and the sanitizers their tests run under
     libssl-dev      # AES-GCM and ChaCha20-Poly1305 for the C kernels
+    libsodium-dev   # XSalsa20-Poly1305 for those of MLVPN 2.x's protocol
     libpcap0.8      # the expressions of [filters]
 )
 # AES-GCM at a quarter of the cost, where Debian has it.

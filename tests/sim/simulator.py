@@ -1,7 +1,7 @@
 """Two tunnels and the links between them in virtual time: hours of bad network in seconds, the same again by seed.
 
-Owns the clock, the links (rate, delay, jitter, loss, queue, cuts, changing addresses) and the accounting of every packet.
-Does not own what is sent (`sim/traffic.py`) or what is asserted (the tests).
+Owns the clock, the links (rate, delay, jitter, loss, queue, cuts, changing addresses) and the accounting of every
+packet. Does not own what is sent (`sim/traffic.py`) or what is asserted (the tests).
 
 A packet is an IPv4/UDP or TCP packet with a 64-bit number in its payload, so that the far end can tell which came.
 """

@@ -84,6 +84,8 @@ def test_a_flow_that_asks_for_more_is_ordered_and_stays_so() -> None:
         slow_ns += 300 * NS_PER_MS
         waiting.enqueue(plain(99, size=10), slow_ns)
         assert not waiting.sparse, "it must not overtake its own packets"
+        take(waiting, slow_ns)
+        take(waiting, slow_ns)
     waiting.enqueue(plain(99, size=10), slow_ns + queue.IDLE_NS + 1)
     assert waiting.sparse, "after a pause all it sent has arrived"
 
