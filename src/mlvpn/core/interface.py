@@ -22,23 +22,41 @@ class LinkSnapshot(TypedDict, total=False):
 
     name: str
     state: str
-    """One of "up", "lossy", "slow" (all three carry or could carry traffic) and "down"."""
+    """One of "up", "lossy", "slow" (all three carry or could carry traffic), "suspect", "probing" and "down"."""
     reason: str | None
     """Why it is not simply up, for a person: "no answer for 1.2 s", "interface wwan0 is missing"."""
+    role: str
+    """Why traffic does or does not go there: "carries", "standby", "shunned" (beyond a tolerance) or "out" (not up)."""
     fallback_only: bool
     local: str | None
     remote: str | None
     rtt_ms: float | None
+    rtt_min_ms: float | None
+    jitter_ms: float
     loss_ratio: float | None
     sent_bps: float | None
     received_bps: float | None
     capacity_bps: float | None
+    capacity_is_measured: bool
+    """True: the link was full when it was measured; False: it can do at least this."""
+    pace_bps: int | None
+    pacing: str
+    """Phase of `core/pacer.py`."""
     queue_ms: float | None
+    queue_target_ms: float
+    delay_behind_ms: float | None
+    """How much later than over the fastest link something arrives here."""
+    flight_bytes: int
+    flight_limit_bytes: int
     mtu_bytes: int | None
     sent_bytes: int
     received_bytes: int
     sent_datagrams: int
     received_datagrams: int
+    repeated_datagrams: int
+    missing_datagrams: int
+    suspected: int
+    went_down: int
     last_heard_s: float | None
     """Seconds since the last authentic datagram of the peer came in on it."""
 
