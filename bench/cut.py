@@ -28,9 +28,6 @@ from mlvpn.lab.measure import (
 from mlvpn.lab.topology import Lab
 from mlvpn.units import NS_PER_MS, NS_PER_S
 
-CUT_AFTER_S = 8.0
-HEAL_AFTER_S = 16.0
-END_AFTER_S = 26.0
 WATCH_S = 4.0
 """Gaps are looked for in this time after the cut and after the heal."""
 BEFORE_S = 3.0
@@ -39,12 +36,23 @@ SETTLE_WINDOW_S = 0.5
 """A rate counts as reached when this long a time carried it."""
 REACHED_RATIO = 0.9
 SHARE_RATIO = 0.8
-"""A healed link carries its share when it carries this much of what it did before the cut: a bond has less for each
-link than its last bit while the inner TCP saws."""
+"""Of what a link did before its cut, this much counts as again: flows saw, and no two half seconds are the same."""
 MAX_GAP_MS = 200.0
 MAX_SETTLE_S = 3.0
 MAX_RETURN_S = 5.0
 INTERVAL_NS = NS_PER_S // 10
+
+
+@dataclass(frozen=True)
+class Times:
+    """When what happens, in seconds from the start of the transfer."""
+
+    cut_s: float = 8.0
+    heal_s: float = 16.0
+    end_s: float = 26.0
+
+
+DEFAULT_TIMES = Times()
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,11 @@ class Cut:
     pings_lost: int
     ping_p99_ms: float
     broken_flows: int
-    returned_s: float | None
+    share_again_s: float | None
+    """When the healed link had its share again: of all that flowed, ``SHARE_RATIO`` of the part it had before."""
+    rate_again_s: float | None
+    """When it had ``SHARE_RATIO`` of its rate before. That is the inner TCP's matter too: after seconds on a slow link
+    CUBIC needs several to ask for a fast one's rate."""
     return_packet_gap_ms: float
     return_tcp_gap_ms: float
     return_lowest_ratio: float
@@ -85,38 +97,38 @@ class Cut:
             Check("90 % of the rest, s", never if self.settled_s is None else self.settled_s, MAX_SETTLE_S, False),
             Check("pings lost", self.pings_lost, 0, at_least=False),
             Check("flows broken", self.broken_flows, 0, at_least=False),
-            Check("its share again, s", never if self.returned_s is None else self.returned_s, MAX_RETURN_S, False),
+            Check(
+                "its share again, s", never if self.share_again_s is None else self.share_again_s, MAX_RETURN_S, False
+            ),
             Check("TCP gap at the return, ms", self.return_tcp_gap_ms, MAX_GAP_MS, at_least=False),
             Check("lowest second after the return", self.return_lowest_ratio, REACHED_RATIO, at_least=True),
         ]
 
 
-def measure_cut(lab: Lab, row: Row, name: str, load: Load, rest_bps: float, command: Command) -> Cut:
+def measure_cut(
+    lab: Lab, row: Row, name: str, load: Load, rest_bps: float, command: Command, times: Times = DEFAULT_TIMES
+) -> Cut:
     """Cut one link under load and heal it again; ``rest_bps`` is what the others carry by themselves."""
     sender, receiver = ENDS[load.direction]
     with Tunnel(lab, command=command) as tunnel:
         watch = PacketWatch(lab.host(receiver), tunnel.interface)
-        probes = EchoProbes(lab.client, tunnel.address("server"), seconds=END_AFTER_S)
+        probes = EchoProbes(lab.client, tunnel.address("server"), seconds=times.end_s)
         transfer = TcpTransfer(
             lab.host(sender),
             lab.host(receiver),
             tunnel.address(receiver),
-            seconds=END_AFTER_S,
+            seconds=times.end_s,
             congestion=load.congestion,
         )
         start_s = time.monotonic()
-        time.sleep(CUT_AFTER_S)
+        time.sleep(times.cut_s)
         cut_ns = time.monotonic_ns()
         lab.emulator.cut(name)
-        time.sleep(max(0.0, start_s + HEAL_AFTER_S - time.monotonic()))
+        time.sleep(max(0.0, start_s + times.heal_s - time.monotonic()))
         heal_ns = time.monotonic_ns()
         lab.emulator.heal(name)
         report, pings, packets = transfer.wait(), probes.wait(), watch.stop()
-    carried = [
-        sample
-        for sample in lab.emulator.series(report.start_ns)
-        if sample["link"] == name and sample["direction"] == load.direction
-    ]
+    carried = [sample for sample in lab.emulator.series(report.start_ns) if sample["direction"] == load.direction]
     return Cut(
         row=row.number,
         links=row.name,
@@ -126,7 +138,8 @@ def measure_cut(lab: Lab, row: Row, name: str, load: Load, rest_bps: float, comm
         broken_flows=report.broken_flows,
         **of_pings(pings, cut_ns),
         **of_cut(report, packets, cut_ns, rest_bps),
-        **of_return(report, packets, carried, cut_ns, heal_ns),
+        **of_return(report, packets, heal_ns),
+        **again(carried, name, cut_ns, heal_ns),
     )
 
 
@@ -154,33 +167,39 @@ def of_cut(report: TcpReport, packets: WatchReport, cut_ns: int, rest_bps: float
     }
 
 
-def of_return(
-    report: TcpReport, packets: WatchReport, carried: Sequence[dict[str, Any]], cut_ns: int, heal_ns: int
-) -> dict[str, Any]:
-    """Return what the heal did to the flow, and when the link had its share again."""
+def of_return(report: TcpReport, packets: WatchReport, heal_ns: int) -> dict[str, Any]:
+    """Return what the heal did to the flow."""
     until_ns = heal_ns + round(WATCH_S * NS_PER_S)
     end_ns = report.start_ns + round((report.seconds - 1) * NS_PER_S)
     seconds = range(heal_ns, end_ns, INTERVAL_NS)
     lowest_bps = min(rate_bps(report, second_ns, second_ns + NS_PER_S) for second_ns in seconds)
     return {
-        "returned_s": share_s(carried, cut_ns, heal_ns),
         "return_packet_gap_ms": longest_silence_ns(packets.silences, heal_ns, until_ns) / NS_PER_MS,
         "return_tcp_gap_ms": longest_silence_ns(report.silences, heal_ns, until_ns) / NS_PER_MS,
         "return_lowest_ratio": lowest_bps / rate_bps(report, heal_ns - BEFORE_S * NS_PER_S, heal_ns),
     }
 
 
-def share_s(carried: Sequence[dict[str, Any]], cut_ns: int, heal_ns: int) -> float | None:
-    """Return when the emulator first saw the link carry its share for ``SETTLE_WINDOW_S``, None when it never did."""
-    before = [s["delivered_bytes"] for s in carried if cut_ns - BEFORE_S * NS_PER_S <= s["t_ns"] - INTERVAL_NS < cut_ns]
-    after = [(s["t_ns"], s["delivered_bytes"]) for s in carried if s["t_ns"] > heal_ns]
-    wanted_bytes = SHARE_RATIO * sum(before) / len(before)
-    width = round(SETTLE_WINDOW_S * 10)
-    for end in range(width, len(after) + 1):
-        if sum(size_bytes for _, size_bytes in after[end - width : end]) / width >= wanted_bytes:
-            at_ns: int = after[end - 1][0]
-            return (at_ns - heal_ns) / NS_PER_S
-    return None
+def again(samples: Sequence[dict[str, Any]], name: str, cut_ns: int, heal_ns: int) -> dict[str, float | None]:
+    """Return when the healed link had its part of the traffic again, and when its rate, as the emulator saw them."""
+    before = link_of_all(samples, name, cut_ns - round(BEFORE_S * NS_PER_S), cut_ns)
+    found: dict[str, float | None] = {"share_again_s": None, "rate_again_s": None}
+    width_ns = round(SETTLE_WINDOW_S * NS_PER_S)
+    for end_ns in range(heal_ns + width_ns, samples[-1]["t_ns"], INTERVAL_NS):
+        now = link_of_all(samples, name, end_ns - width_ns, end_ns)
+        if now[0] * before[1] >= SHARE_RATIO * before[0] * now[1] and found["share_again_s"] is None:
+            found["share_again_s"] = (end_ns - heal_ns) / NS_PER_S
+        if now[0] >= SHARE_RATIO * before[0] and found["rate_again_s"] is None:
+            found["rate_again_s"] = (end_ns - heal_ns) / NS_PER_S
+    return found
+
+
+def link_of_all(samples: Sequence[dict[str, Any]], name: str, first_ns: int, last_ns: int) -> tuple[float, float]:
+    """Return the mean rate of a link and of all links together, in bytes per 100 ms."""
+    chosen = [sample for sample in samples if first_ns < sample["t_ns"] <= last_ns]
+    count = len({sample["t_ns"] for sample in chosen}) or 1
+    own = sum(sample["delivered_bytes"] for sample in chosen if sample["link"] == name)
+    return own / count, sum(sample["delivered_bytes"] for sample in chosen) / count
 
 
 def rate_bps(report: TcpReport, first_ns: float, last_ns: float) -> float:
