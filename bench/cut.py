@@ -180,7 +180,7 @@ def of_return(report: TcpReport, packets: WatchReport, heal_ns: int) -> dict[str
     }
 
 
-def again(samples: Sequence[dict[str, Any]], name: str, cut_ns: int, heal_ns: int) -> dict[str, float | None]:
+def again(samples: Sequence[dict[str, Any]], name: str, cut_ns: int, heal_ns: int) -> dict[str, Any]:
     """Return when the healed link had its part of the traffic again, and when its rate, as the emulator saw them."""
     before = link_of_all(samples, name, cut_ns - round(BEFORE_S * NS_PER_S), cut_ns)
     found: dict[str, float | None] = {"share_again_s": None, "rate_again_s": None}
