@@ -62,5 +62,5 @@ def _continues(first: ReceivedTrain, last_piece: bytes, train: ReceivedTrain) ->
         first.link == train.link
         and first.source == train.source
         and len(last_piece) % size == 0
-        and (train.datagram_bytes == size or len(train.data) < size)
+        and (train.datagram_bytes == size or len(train.data) <= train.datagram_bytes < size)
     )

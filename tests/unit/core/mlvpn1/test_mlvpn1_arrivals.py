@@ -43,6 +43,13 @@ def test_the_same_datagrams_come_out_in_order(given_trains: list[tuple[ReceivedT
     assert arrivals.take() == []
 
 
+def test_a_train_of_smaller_datagrams_is_not_taken_for_one_short_datagram() -> None:
+    arrivals = Arrivals()
+    arrivals.add(train("a", 1, [9], 7), 0)
+    arrivals.add(train("a", 1, [2, 2, 2], 7), 0)
+    assert len(arrivals.take()) == 2
+
+
 def test_equal_neighbours_become_one_train_and_a_short_one_ends_it() -> None:
     arrivals = Arrivals()
     for size in (9, 9, 9, 5, 9, 9, 12):
