@@ -12,15 +12,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
-from bench.cells import Cell, Store, make_cell, markdown, mbit, verdict
+from bench.cells import Cell, Store, flow_name, make_cell, markdown, mbit, verdict
 from bench.plots import draw_cell
 from bench.report import RESULTS
 from bench.rows import ROWS, Row, write_trace
+from bench.subject import add_options, frozen_daemon
 from bench.trial import Load, Progress, go_first, run_trial
 from mlvpn.errors import Error
-from mlvpn.lab.daemons import Command, our_daemon
+from mlvpn.lab.daemons import Command
 from mlvpn.lab.topology import Lab
 
 CONGESTIONS = ("cubic", "bbr")
@@ -53,27 +53,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="length of each transfer; the second half of it counts")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_S:g} s each, kept apart from the full results")
     parser.add_argument("--reuse-alone", action="store_true", help="take the links alone from the last results")
-    add_kernels(parser)
+    add_options(parser)
     return parser.parse_args(arguments)
-
-
-def add_kernels(parser: argparse.ArgumentParser) -> None:
-    """Let the implementation of the burst kernels be chosen."""
-    choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--python", dest="kernels", action="store_const", const="python", help="Python kernels")
-    choice.add_argument(
-        "--kernels", dest="kernels", action="store_const", const="c", help="C kernels (default: if built)"
-    )
-    parser.set_defaults(kernels="auto")
-
-
-def with_kernels(kernels: str) -> Command:
-    """Return how to start our daemon with an implementation of the kernels."""
-
-    def command(config: Path, name: str) -> list[str]:
-        return ["env", f"MLVPN_KERNELS={kernels}", *our_daemon(config, name)]
-
-    return command
 
 
 def planned(options: argparse.Namespace) -> Iterator[tuple[Row, Load]]:
@@ -120,14 +101,14 @@ def run(options: argparse.Namespace) -> None:
     RESULTS.mkdir(exist_ok=True)
     write_trace(RESULTS / "lte-trace.json")
     store = Store("bond-quick" if options.quick else "bond")
-    progress, command = Progress(), with_kernels(options.kernels)
-    cells = list(planned(options))
-    for number, (row, load) in enumerate(cells, 1):
-        traffic = "udp" if row.udp_bps else load.congestion
-        progress.title = f"[{number}/{len(cells)}] row {row.number} ({row.name}) {traffic} {load.direction}"
-        cell = measure_cell(row, load, store.find(row, load) if options.reuse_alone else None, progress, command)
-        store.add(cell)
-        draw_cell(cell, RESULTS / f"{store.name}-{row.number:02d}-{traffic}-{load.direction}.svg")
+    progress, cells = Progress(), list(planned(options))
+    with frozen_daemon(options) as command:
+        for number, (row, load) in enumerate(cells, 1):
+            flow = flow_name(row, load)
+            progress.title = f"[{number}/{len(cells)}] row {row.number} ({row.name}) {flow}"
+            cell = measure_cell(row, load, store.find(row, load) if options.reuse_alone else None, progress, command)
+            store.add(cell)
+            draw_cell(cell, RESULTS / f"{store.name}-{row.number:02d}-{flow.replace(' ', '-')}.svg")
     print(f"\n{markdown(store.cells())}\nwritten to {store.table_path}")
 
 

@@ -21,6 +21,8 @@ from bench.trial import PAYLOAD_RATIO, Load, Trial
 REACHED_RATIO = 0.9
 WINDOW_S = 1.0
 """The goodput that counts as reached is that of a whole second."""
+BUSY_RATIO = 0.95
+"""Above this share of all cores something else than the tunnel was measured."""
 Cell = dict[str, Any]
 """JSON; written by ``make_cell``."""
 
@@ -193,7 +195,7 @@ def table_row(cell: Cell) -> list[str]:
         figure(cell["ping_added_ms"], 1),
         str(bond["loaded"]["lost"]),
         f"{cpu['client']:.2f}, {cpu['server']:.2f}",
-        f"{cpu['machine']:.0%}, {bond['late_ms']:.1f} ms",
+        f"{100 * cpu['machine']:.0f} %, {bond['late_ms']:.1f} ms",
         verdict(cell),
     ]
 

@@ -17,13 +17,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
-from bench.bond import CONGESTIONS, DIRECTIONS, add_kernels, one_of, with_kernels
+from bench.bond import CONGESTIONS, DIRECTIONS, one_of
 from bench.cells import Check, figure, mbit
 from bench.cut import Cut, measure_cut
 from bench.quiet import Notice, Stability, measure_notice, measure_stability
 from bench.report import RESULTS, write_json
 from bench.rows import ROWS, Row
 from bench.sharing import Sharing, measure_sharing
+from bench.subject import add_options, frozen_daemon
 from bench.trial import Load, Progress, go_first, run_trial
 from mlvpn.errors import Error
 from mlvpn.lab.daemons import Command
@@ -50,7 +51,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--direction", type=one_of("direction", DIRECTIONS), default=["down"])
     parser.add_argument("--stability", type=float, metavar="SECONDS", help="only: living links stay up")
     parser.add_argument("--fairness", action="store_true", help="only: shares of a bottleneck")
-    add_kernels(parser)
+    add_options(parser)
     return parser.parse_args(arguments)
 
 
@@ -193,19 +194,24 @@ def run_fairness(progress: Progress, command: Command) -> list[str]:
     return lines
 
 
+def measure(options: argparse.Namespace, progress: Progress, command: Command) -> list[str]:
+    """Run the benchmark that was asked for; return its table."""
+    if options.fairness:
+        return run_fairness(progress, command)
+    if not options.stability:
+        return run_cuts(options, progress, command)
+    result = measure_stability(options.stability, progress, command)
+    lines = stability_lines(result)
+    leave("stability", [result], lines)
+    return lines
+
+
 def run(options: argparse.Namespace) -> None:
     """Measure what was asked for."""
     go_first()
     RESULTS.mkdir(exist_ok=True)
-    progress, command = Progress(), with_kernels(options.kernels)
-    if options.stability:
-        result = measure_stability(options.stability, progress, command)
-        lines = stability_lines(result)
-        leave("stability", [result], lines)
-    elif options.fairness:
-        lines = run_fairness(progress, command)
-    else:
-        lines = run_cuts(options, progress, command)
+    with frozen_daemon(options) as command:
+        lines = measure(options, Progress(), command)
     print("\n" + "\n".join(lines))
 
 
