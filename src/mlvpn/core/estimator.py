@@ -30,8 +30,9 @@ BASE_BUCKET_NS = 1 * NS_PER_S
 BASE_BUCKETS = 10
 """The base delay is the least of the last ten seconds: a route that grew longer is believed after that."""
 LOSS_WINDOW_NS = 1 * NS_PER_S
-INITIAL_BPS = 2_000_000
-"""First guess of a link's rate; doubled each round trip until the queue answers."""
+INITIAL_BPS = 1_000_000
+INITIAL_DATAGRAMS = 10
+"""First guess of a link's rate: so many datagrams per round trip, as TCP begins (RFC 6928)."""
 MIN_BPS = 64_000
 CAPACITY_GAIN = 0.3
 """Weight of a new capacity sample: a changed rate is followed in about three reports, 100 ms."""
@@ -55,6 +56,8 @@ class Estimator:
         self.capacity_bps = float(INITIAL_BPS)
         self.rate_bps = 0.0
         """The newest rate sample."""
+        self.held_back = False
+        """Whether all through the newest sample there was more to send than pacing let out."""
         self.saturated = False
         """Whether the newest sample was the link's capacity."""
         self.delay_ns = 0
@@ -85,6 +88,7 @@ class Estimator:
     def on_rtt(self, sample_ns: int) -> None:
         """Take a round-trip time measured by PING and PONG (RFC 6298's filter)."""
         if not self.rtt_ns:
+            self.capacity_bps = max(self.capacity_bps, INITIAL_DATAGRAMS * 1500 * 8e9 / max(sample_ns, 1_000_000))
             self.rtt_ns, self.rtt_deviation_ns, self.rtt_min_ns = float(sample_ns), sample_ns / 2, sample_ns
             return
         self.rtt_deviation_ns += (abs(sample_ns - self.rtt_ns) - self.rtt_deviation_ns) / 4
@@ -113,8 +117,8 @@ class Estimator:
             return
         rate_bps, span_start_us = sample
         self.rate_bps = rate_bps
-        held_back = limited_since_us is not None and signed_us(span_start_us - limited_since_us) >= 0
-        self.saturated = held_back and self.queue_ns >= 0.5 * self.queue_target_ns
+        self.held_back = limited_since_us is not None and signed_us(span_start_us - limited_since_us) >= 0
+        self.saturated = self.held_back and self.queue_ns >= 0.5 * self.queue_target_ns
         if self.saturated:
             self.capacity_bps += CAPACITY_GAIN * (rate_bps - self.capacity_bps)
         else:

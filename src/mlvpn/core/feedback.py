@@ -18,8 +18,15 @@ from mlvpn.wire.header import TS_MODULUS, signed_us
 
 REPORTS_PER_GAP = 4
 MAX_REORDER_NS = 10 * NS_PER_MS
+MIN_FEEDBACK_NS = 10 * NS_PER_MS
+MAX_FEEDBACK_NS = 25 * NS_PER_MS
 MAX_GAPS = 1024
 """More gaps than this and the oldest are forgotten; the sender takes them for lost."""
+
+
+def feedback_interval_ns(rtt_ns: int) -> int:
+    """Return how long after data feedback is due: four times a round trip, as far as that is 10 to 25 ms."""
+    return min(max(rtt_ns // 4, MIN_FEEDBACK_NS), MAX_FEEDBACK_NS)
 
 
 class _Gap:

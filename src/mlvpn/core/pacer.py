@@ -18,6 +18,7 @@ from __future__ import annotations
 from enum import Enum
 
 from mlvpn.core.estimator import Estimator
+from mlvpn.core.feedback import feedback_interval_ns
 from mlvpn.units import NS_PER_MS, NS_PER_S
 
 STARTUP_GAIN = 2.0
@@ -35,8 +36,6 @@ BURST_NS = 2 * NS_PER_MS
 """Tokens that may gather: what a link sends at once after the daemon has slept."""
 MIN_BURST_BYTES = 2 * 1500
 MIN_FLIGHT_BYTES = 10 * 1500
-FEEDBACK_NS = 25 * NS_PER_MS
-"""Allowance for the receiver's feedback interval in the bound on bytes in flight."""
 
 
 class Phase(Enum):
@@ -103,14 +102,14 @@ class Pacer:
         self.pace_bps = base_bps * gain
         if self.ceiling_bps:
             self.pace_bps = min(self.pace_bps, self.ceiling_bps)
-        loop_ns = max(estimate.ack_ns - queue_ns, estimate.rtt_min_ns) + 2 * target_ns + FEEDBACK_NS
-        growth = STARTUP_GAIN if self.phase == Phase.STARTUP else 1.0
-        self.flight_limit_bytes = max(growth * estimate.capacity_bps * loop_ns / 8e9, MIN_FLIGHT_BYTES)
+        loop_ns = max(estimate.ack_ns - queue_ns, estimate.rtt_min_ns) + 2 * target_ns
+        loop_ns += feedback_interval_ns(estimate.rtt_min_ns)
+        self.flight_limit_bytes = max(estimate.capacity_bps * loop_ns / 8e9, MIN_FLIGHT_BYTES)
 
     def _change_phase(self, estimate: Estimator, wanted: bool, may_refresh: bool, now_ns: int) -> None:
         queue_ns, target_ns = estimate.queue_ns, estimate.queue_target_ns
         if self.phase == Phase.STARTUP:
-            if queue_ns > 2 * target_ns or self._growth_ended(estimate, wanted, now_ns):
+            if queue_ns > 2 * target_ns or self._growth_ended(estimate, now_ns):
                 self.phase = Phase.CRUISE
         elif self.phase == Phase.CRUISE:
             if queue_ns > 2 * target_ns + 2 * NS_PER_MS:
@@ -124,9 +123,9 @@ class Pacer:
         elif now_ns >= self._refresh_ends_ns or now_ns - estimate.base_seen_ns < REFRESH_AFTER_NS:
             self.phase = Phase.CRUISE
 
-    def _growth_ended(self, estimate: Estimator, wanted: bool, now_ns: int) -> bool:
-        """Say whether the rate has stopped growing although there was more to send."""
-        if now_ns < self._round_ends_ns or not wanted:
+    def _growth_ended(self, estimate: Estimator, now_ns: int) -> bool:
+        """Say whether the rate has stopped growing although there was always more to send."""
+        if now_ns < self._round_ends_ns or not estimate.held_back:
             return False
         self._round_ends_ns = now_ns + max(int(estimate.ack_ns), 10 * NS_PER_MS)
         if estimate.rate_bps > self._full_bps * 1.25:

@@ -52,10 +52,18 @@ class Flow:
         "codel_next_ns",
         "deficit_bytes",
         "first_above_ns",
+        "hold_ns",
+        "judged_ns",
         "lane",
         "last_ns",
         "listed",
         "packets",
+        "rate_before_bps",
+        "rate_bps",
+        "rate_bytes",
+        "rest_ns",
+        "rested_ns",
+        "step_ns",
         "window_bytes",
         "window_ns",
     )
@@ -74,6 +82,15 @@ class Flow:
         self.codel_dropping = False
         self.codel_next_ns = 0
         self.codel_count = 0
+        # Of the equaliser: how much delay the flow bears, and what tells.
+        self.hold_ns = 0
+        self.step_ns = 0
+        self.judged_ns = 0
+        self.rest_ns = NS_PER_S // 2
+        self.rested_ns = 0
+        self.rate_bytes = 0
+        self.rate_bps = 0.0
+        self.rate_before_bps = 0.0
 
     @property
     def bulk(self) -> bool:
@@ -81,9 +98,6 @@ class Flow:
 
     def note_arrival(self, size: int, now_ns: int) -> bool:
         """Account for an arriving packet; return whether the flow is sparse, so that this packet may overtake."""
-        if now_ns - self.last_ns > IDLE_NS:
-            self.busy_bytes = 0
-            self.lane = 0
         self.last_ns = now_ns
         self.busy_bytes += size
         if now_ns - self.window_ns > SPARSE_WINDOW_NS:
@@ -105,6 +119,8 @@ class FlowQueue:
         self._lane_flows = [0] * MAX_LANES
         self._next_gseq = [0] * MAX_LANES
         self._purged_ns = 0
+        self.bulk: set[Flow] = set()
+        """Flows that have become bulk and have not been idle since."""
         self.sparse: deque[Packet] = deque()
         self.backlog_bytes = 0
         """Backlog of the ordered flows; sparse packets never wait long enough to count."""
@@ -126,7 +142,7 @@ class FlowQueue:
         """Queue a packet; O(1)."""
         packet.enqueued_ns = now_ns
         flow = self._flows.get(packet.flow_key)
-        if flow is None:
+        if flow is None or (now_ns - flow.last_ns > IDLE_NS and not flow.listed):
             flow = self._new_flow(packet.flow_key)
         size = packet.packet_bytes
         if (flow.note_arrival(size, now_ns) or packet.pure_ack) and packet.kind == Kind.PACKETS:
@@ -145,6 +161,8 @@ class FlowQueue:
             self._drop_from_fattest()
 
     def _new_flow(self, key: bytes) -> Flow:
+        if key in self._flows:
+            self._forget(self._flows.pop(key))
         if len(self._flows) >= MAX_FLOWS:
             self._forget_oldest()
         flow = self._flows[key] = Flow()
@@ -155,7 +173,7 @@ class FlowQueue:
         for _ in range(len(self._flows)):
             key, flow = self._flows.popitem(last=False)
             if not flow.listed:
-                self._leave_lane(flow)
+                self._forget(flow)
                 return
             self._flows[key] = flow
 
@@ -164,10 +182,10 @@ class FlowQueue:
         flow.lane = min(range(1, MAX_LANES), key=self._lane_flows.__getitem__)
         self._lane_flows[flow.lane] += 1
 
-    def _leave_lane(self, flow: Flow) -> None:
+    def _forget(self, flow: Flow) -> None:
+        self.bulk.discard(flow)
         if flow.lane:
             self._lane_flows[flow.lane] -= 1
-            flow.lane = 0
 
     def forget_idle(self, now_ns: int) -> None:
         """Forget flows that have been silent; called now and then."""
@@ -176,7 +194,7 @@ class FlowQueue:
         self._purged_ns = now_ns
         idle = [k for k, f in self._flows.items() if now_ns - f.last_ns > IDLE_NS and not f.listed]
         for key in idle:
-            self._leave_lane(self._flows.pop(key))
+            self._forget(self._flows.pop(key))
 
     # --- out
 
@@ -220,6 +238,9 @@ class FlowQueue:
             run, taken = self._take_slices(flow, packet, allowance_bytes)
         self._next_gseq[flow.lane] += run.count
         flow.deficit_bytes -= taken
+        flow.rate_bytes += taken
+        if flow.bulk:
+            self.bulk.add(flow)
         flow.backlog_bytes -= taken
         self.backlog_bytes -= taken
         return run

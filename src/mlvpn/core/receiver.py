@@ -14,25 +14,21 @@ from collections.abc import Sequence
 
 from mlvpn.burst import Opened
 from mlvpn.core.counters import TunnelCounters
+from mlvpn.core.feedback import feedback_interval_ns
 from mlvpn.core.link import Link
 from mlvpn.core.piece import Piece, read_piece
 from mlvpn.core.resequencer import Resequencer
 from mlvpn.units import NS_PER_MS, NS_PER_S
-from mlvpn.wire.frame import LinkReport
+from mlvpn.wire.frame import MAX_LANES, Hold, LinkReport
 from mlvpn.wire.header import OVERHEAD_BYTES, TS_MODULUS, signed_us
 
-MIN_FEEDBACK_NS = 10 * NS_PER_MS
-MAX_FEEDBACK_NS = 25 * NS_PER_MS
 GAP_FEEDBACK_NS = 3 * NS_PER_MS
 """Least time between reports when one says that something is missing."""
-IN_USE_NS = 2 * NS_PER_S
-"""A link that brought bulk data this lately counts for equalising."""
-EQUALISE_MARGIN_NS = 2 * NS_PER_MS
-EQUALISE_DECAY = 0.99
-"""The common delay falls by this factor per report: no step when a slow link pauses."""
-MIN_SPREAD_NS = 3 * NS_PER_MS
-"""Links whose delays differ by less need no equalising; the order alone is kept."""
-MAX_EQUALISE_NS = 400 * NS_PER_MS
+IN_USE_NS = 500 * NS_PER_MS
+"""A link that brought ordered data this lately counts for the differences of delay."""
+HOLD_EXPIRY_NS = 2 * NS_PER_S
+"""The sender repeats its holds five times a second; after this silence they are over."""
+MAX_HOLD_NS = 400 * NS_PER_MS
 
 
 class Receiver:
@@ -44,10 +40,12 @@ class Receiver:
         self.feedback_due_ns: int | None = None
         self._feedback_sent_ns = 0
         self._reference_us: int | None = None
-        self._equalise_ns = 0.0
-        """Extra delay of the slowest link in use over the fastest, smoothed."""
         self._fastest_us = 0.0
-        self._bulk_ns: dict[int, int] = {}
+        """Mean delay of the fastest link in use, relative to the reference."""
+        self._data_ns: dict[int, int] = {}
+        """Link number -> when it last brought ordered data."""
+        self._hold_ns = [0] * MAX_LANES
+        self._held_ns = 0
 
     def fresh_offsets(self, link: Link, opened: Opened) -> Sequence[int]:
         """Record the lseq of ``opened``; return which of its datagrams had not been received before."""
@@ -71,20 +69,26 @@ class Receiver:
             relative_us = self._record(link, lseq, part.count, opened.ts_us, size, arrival_ns)
             self._order(link, part, relative_us, arrival_ns, now_ns)
         if self.feedback_due_ns is None:
-            self.feedback_due_ns = now_ns + self._interval_ns(link)
+            self.feedback_due_ns = now_ns + feedback_interval_ns(link.estimator.rtt_min_ns)
         if link.receiver.gap_unreported:
             self.feedback_due_ns = min(self.feedback_due_ns, max(now_ns, self._feedback_sent_ns + GAP_FEEDBACK_NS))
 
     def _order(self, link: Link, piece: Piece, relative_us: int, arrival_ns: int, now_ns: int) -> None:
-        """Hand a piece to the resequencer; bulk is not released before the slowest link would have brought it."""
+        """Hand a piece to the resequencer; an equalised one is not released before its lane's hold is over."""
         release_ns = arrival_ns
-        if piece.equalise:
+        if piece.lane:
             link.receiver.note_mean_delay(relative_us)
-            self._bulk_ns[link.number] = now_ns
-            if self._equalise_ns:
-                wait_ns = int(self._fastest_us * 1000 + self._equalise_ns) - relative_us * 1000
-                release_ns += max(wait_ns, 0)
+            self._data_ns[link.number] = now_ns
+        hold_ns = self._hold_ns[piece.lane]
+        if piece.equalise and hold_ns:
+            release_ns += max(hold_ns - int((relative_us - self._fastest_us) * 1000), 0)
         self.resequencer.accept(piece, release_ns, now_ns)
+
+    def on_hold(self, holds: Sequence[Hold], now_ns: int) -> None:
+        """Learn how long each lane's equalised pieces are to be held."""
+        self._held_ns = now_ns
+        for hold in holds:
+            self._hold_ns[hold.lane % MAX_LANES] = min(hold.hold_us * 1000, MAX_HOLD_NS)
 
     def on_control(self, link: Link, opened: Opened, arrival_ns: int) -> None:
         """Record a control datagram; it asks for no feedback."""
@@ -100,16 +104,13 @@ class Receiver:
         link.counters.received_bytes += size
         return signed_us(delay_us - self._reference_us)
 
-    def _interval_ns(self, link: Link) -> int:
-        return min(max(link.estimator.rtt_min_ns // 4, MIN_FEEDBACK_NS), MAX_FEEDBACK_NS)
-
     # --- feedback
 
     def take_reports(self, links: Sequence[Link], now_ns: int) -> list[LinkReport]:
         """Return the reports that are due, for all links with something new."""
         self.feedback_due_ns = None
         self._feedback_sent_ns = now_ns
-        self._equalise(links, now_ns)
+        self._measure_spread(links, now_ns)
         reports = []
         for link in links:
             receiver = link.receiver
@@ -119,23 +120,18 @@ class Receiver:
                     self.feedback_due_ns = now_ns + GAP_FEEDBACK_NS
         return reports
 
-    def _equalise(self, links: Sequence[Link], now_ns: int) -> None:
-        """Set the delay that bulk pieces are equalised to: that of the slowest link that carries bulk now."""
+    def _measure_spread(self, links: Sequence[Link], now_ns: int) -> None:
+        """Note the delay of the fastest link that brings ordered data, and how far the slowest is behind it."""
         delays = [
             link.receiver.mean_delay_us
             for link in links
-            if now_ns - self._bulk_ns.get(link.number, -IN_USE_NS) < IN_USE_NS
+            if now_ns - self._data_ns.get(link.number, -IN_USE_NS) < IN_USE_NS
         ]
-        if not delays:
-            self._equalise_ns = 0.0
-            return
-        self._fastest_us = min(delays)
-        spread_ns = (max(delays) - self._fastest_us) * 1000
-        wanted = spread_ns + EQUALISE_MARGIN_NS if spread_ns > MIN_SPREAD_NS else 0
-        self._equalise_ns = min(max(wanted, self._equalise_ns * EQUALISE_DECAY), MAX_EQUALISE_NS)
-        if self._equalise_ns < NS_PER_MS:
-            self._equalise_ns = 0.0
-        self.resequencer.spread_ns = int(self._equalise_ns)
+        if now_ns - self._held_ns > HOLD_EXPIRY_NS:
+            self._hold_ns = [0] * MAX_LANES
+        self._fastest_us = min(delays, default=0.0)
+        spread_us = max(delays, default=0.0) - self._fastest_us
+        self.resequencer.spread_ns = max(int(spread_us * 1000), self.hold_ns)
 
     def tick(self, now_ns: int) -> None:
         """Release what has waited long enough."""
@@ -146,6 +142,6 @@ class Receiver:
         return min(deadlines, default=None)
 
     @property
-    def equalise_ns(self) -> int:
-        """By how much bulk is delayed so that all links bring it after the same time."""
-        return int(self._equalise_ns)
+    def hold_ns(self) -> int:
+        """By how much the flow held longest is delayed so that all its links bring it after the same time."""
+        return max(self._hold_ns)

@@ -6,7 +6,7 @@ unknown offset is the same on all links and the differences are exact (docs/bond
 * Sparse packets and repairs take the link of least delay; sparse ones stay on it until another is clearly better.
 * A young flow uses a slower link only if its backlog would keep the faster ones busy for longer than the difference in
   delay (the test of ECF, CoNEXT 2017): a web page is not held up by a slow link.
-* A bulk flow uses every link that has credit; the far end equalises the delays.
+* A bulk flow uses every link that has credit and is behind by no more than the flow bears (`equaliser`).
 
 Owns the choice. Does not own credit (`pacer`), order (`queue`) or state (`link`).
 """
@@ -23,6 +23,8 @@ STICKY_NS = 3 * NS_PER_MS
 """Sparse packets change links only for so much less delay: their order is worth more than a millisecond."""
 MAX_SPREAD_NS = 400 * NS_PER_MS
 """A link this much slower than the fastest takes no bulk traffic: waiting for it would outlast inner timeouts."""
+BULK_SPREAD_NS = 3 * NS_PER_MS
+"""Bulk may use links this much behind without any hold: the order alone is kept."""
 UNFIT_LOSS_RATIO = 0.25
 """A link that loses more than this takes no new traffic while another is left."""
 
@@ -81,7 +83,7 @@ def for_flow(flow: Flow, links: Sequence[Link], credited: Sequence[Link]) -> Lin
     behind_ns = arrival_delay_ns(link) - arrival_delay_ns(links[0])
     if behind_ns > MAX_SPREAD_NS:
         return None
-    if flow.bulk:
+    if flow.bulk and behind_ns <= max(flow.hold_ns, BULK_SPREAD_NS):
         return link
     faster_bps = sum(other.estimator.capacity_bps for other in links[: links.index(link)])
     return link if flow.backlog_bytes * 8e9 >= behind_ns * faster_bps else None

@@ -16,6 +16,7 @@ from mlvpn.burst import Sealer
 from mlvpn.core import scheduler
 from mlvpn.core.burst_io import Train
 from mlvpn.core.counters import TunnelCounters
+from mlvpn.core.equaliser import Equaliser
 from mlvpn.core.events import Address
 from mlvpn.core.icmp import too_big
 from mlvpn.core.link import Link, LinkState
@@ -26,7 +27,17 @@ from mlvpn.core.recovery import Repair, RepairQueue, SentRun, hopeless
 from mlvpn.core.run import Run
 from mlvpn.errors import PeerError
 from mlvpn.units import NS_PER_MS
-from mlvpn.wire.frame import DATA_HEAD, GSEQ_MODULUS, ITEM_HEAD, SLICE_HEAD, Gone, Kind, LinkReport, pack_gone
+from mlvpn.wire.frame import (
+    DATA_HEAD,
+    GSEQ_MODULUS,
+    ITEM_HEAD,
+    SLICE_HEAD,
+    Gone,
+    Kind,
+    LinkReport,
+    pack_gone,
+    pack_hold,
+)
 from mlvpn.wire.header import ts_us
 from mlvpn.wire.vnet import NO_OFFLOAD, segment
 
@@ -55,11 +66,13 @@ class Sender:
         self.sealer: Sealer | None = None
         self.peer_takes_slices = True
         self.queue = FlowQueue(counters)
+        self._equaliser = Equaliser()
         self.repairs = RepairQueue()
 
     def restart(self) -> None:
         """Begin a new association; what waits in the queue is carried over."""
         self.queue.reset_order()
+        self._equaliser = Equaliser()
         self.repairs.clear()
         self._trains.clear()
 
@@ -102,6 +115,10 @@ class Sender:
         if self.queue.sparse:
             self._send_sparse(links, now_ns)
         self._send_flows(links, now_ns)
+        if self.queue.bulk:
+            holds = self._equaliser.update(self.queue.bulk, links, now_ns)
+            if holds:
+                self.send_control(links[0], pack_hold(holds), now_ns)
 
     def _send_repairs(self, links: list[Link], now_ns: int) -> None:
         gone: list[Gone] = []

@@ -39,7 +39,7 @@ def describe_tunnel(tunnel: NativeTunnel, now_ns: int) -> CoreSnapshot:
         last_heard_s=_seconds(now_ns - heard) if heard else None,
         queue_bytes=tunnel.sender.queue.backlog_bytes,
         queue_ms=_ms(tunnel.sender.queue.sojourn_ns) if tunnel.sender.queue.backlog_bytes else 0.0,
-        equalise_ms=_ms(tunnel.receiver.equalise_ns),
+        equalise_ms=_ms(tunnel.receiver.hold_ns),
         held_datagrams=tunnel.receiver.resequencer.held_datagrams,
         links=[_describe_link(link, eligible, fastest, now_ns) for link in tunnel.links],
         counters=totals,
@@ -50,7 +50,7 @@ def describe_tunnel(tunnel: NativeTunnel, now_ns: int) -> CoreSnapshot:
 def _describe_link(link: Link, eligible: list[Link], fastest_ns: float, now_ns: int) -> LinkSnapshot:
     estimate = link.estimator
     measured = estimate.base_delay_ns is not None
-    return LinkSnapshot(
+    snapshot = LinkSnapshot(
         name=link.name,
         state=_state(link),
         reason=link.reason or None,
@@ -75,14 +75,16 @@ def _describe_link(link: Link, eligible: list[Link], fastest_ns: float, now_ns: 
         flight_limit_bytes=int(link.pacer.flight_limit_bytes),
         mtu_bytes=link.mtu.path_mtu_bytes,
         last_heard_s=_seconds(now_ns - link.heard_ns) if link.heard_ns else None,
-        **counters.totals(link.counters),  # type: ignore[typeddict-item]
     )
+    snapshot.update(counters.totals(link.counters))  # type: ignore[typeddict-item]  # the names are those of LinkCounters
+    return snapshot
 
 
 def _state(link: Link) -> str:
     if link.state == LinkState.UP:
         return scheduler.unfit(link) or "up"
-    return link.state.value
+    state: str = link.state.value
+    return state
 
 
 def _role(link: Link, eligible: list[Link]) -> str:

@@ -66,10 +66,11 @@ class NativeTunnel:
         self._by_number: dict[int, Link] = {}
         self._events: list[Event] = []
         self._replies: list[Delivery] = []
-        self._last_feedback_second = False
+        self._feedback_copied = False
         self._reference_us: int | None = None
         self._handshake_ns = now_ns
         self._housekeeping_ns = now_ns
+        self._sent_before_keys = 0
         self.closed = False
         self.sessions = Sessions()
         self.receiver = Receiver(self.counters)
@@ -216,6 +217,8 @@ class NativeTunnel:
             elif control == Control.GONE:
                 for gone in frame.unpack_gone(content):
                     self.receiver.resequencer.on_gone(gone, now_ns)
+            elif control == Control.HOLD:
+                self.receiver.on_hold(frame.unpack_hold(content), now_ns)
             elif control == Control.MTU_PROBE:
                 ack = frame.pack_mtu_ack(frame.unpack_size(content))
                 self.sender.send_control(link, ack, now_ns, train.source, train.link)
@@ -284,6 +287,7 @@ class NativeTunnel:
         session = self.sessions.use(index, now_ns)
         if not session.continued or self.sessions.established_ns == now_ns:
             self._begin_association(session, now_ns)
+        self._sent_before_keys = self._sent_datagrams()
         self.sender.sealer = self.sessions.sealer
         self.sender.peer_takes_slices = bool(session.peer_features & Feature.SLICES)
         self._handshake_ns = now_ns
@@ -426,25 +430,30 @@ class NativeTunnel:
         self.sender.pump(now_ns)
 
     def _send_feedback(self, now_ns: int) -> None:
-        """Report on all links, over the fastest and the second fastest in turn."""
+        """Report on all links over the fastest; every other time over the second fastest too, lest one silence hide
+        all."""
         reports = self.receiver.take_reports(self.links, now_ns)
         links = scheduler.eligible(self.links)
         if not reports or not links:
             return
-        self._last_feedback_second = not self._last_feedback_second
-        link = links[1] if len(links) > 1 and self._last_feedback_second else links[0]
+        self._feedback_copied = not self._feedback_copied
         for first in range(0, len(reports), REPORTS_PER_DATAGRAM):
             body = frame.pack_feedback(reports[first : first + REPORTS_PER_DATAGRAM])
-            self.sender.send_control(link, body, now_ns)
+            for link in links[: 2 if self._feedback_copied else 1]:
+                self.sender.send_control(link, body, now_ns)
 
     def _shake_hands_if_due(self, now_ns: int) -> None:
         """Client: agree on new keys when they are old, and anew when no link answers: the server may have restarted."""
         if not self.is_client or now_ns - self._handshake_ns < HANDSHAKE_AGAIN_NS:
             return
-        sent = sum(link.next_lseq for link in self.links)
+        sent = self._sent_datagrams() - self._sent_before_keys
         silent = not any(link.state == LinkState.UP for link in self.links)
         if silent or self.sessions.rekey_due(sent, now_ns):
             self._shake_hands(now_ns)
+
+    def _sent_datagrams(self) -> int:
+        """Return how many datagrams this association has sealed; lseq goes on over a rekey."""
+        return sum(link.next_lseq for link in self.links)
 
     def _shake_hands(self, now_ns: int) -> None:
         self._handshake_ns = now_ns
@@ -529,8 +538,8 @@ class NativeTunnel:
         return describe_tunnel(self, now_ns)
 
 
-REPORTS_PER_DATAGRAM = 6
-"""Six link reports with all their ranges still fit into the smallest datagram."""
+REPORTS_PER_DATAGRAM = 5
+"""So many link reports with all their ranges still fit into the smallest datagram."""
 
 
 def _uniform(data: bytes, size: int) -> bool:

@@ -1,0 +1,166 @@
+"""How much delay each bulk flow bears, so that links slower than the fastest can carry part of it.
+
+In-order delivery over links of different delay makes the whole flow as slow as the slowest of them. Whether that costs
+throughput depends on the sender: CUBIC has to grow its window first, BBR keeps at most two bandwidth-delay products in
+flight by the least round trip of the last ten seconds and starves beyond. Nobody can tell which from outside, so the
+delay is raised step by step, and a step is taken back if the flow's rate suffers.
+
+    hold 0 --the links it may use are full--> raise a step --rate held--> raise ... --> the slow link's delay: it joins
+                                                  --rate fell--> step back, rest, try again
+    the links without the slowest are not full: step back
+    no longer busy --> hold 0
+
+A flow may use a link that is behind the fastest by no more than its hold. Its lane is held by that much: the receiver
+releases each piece when a link so far behind would have brought it, one constant delay for all. A flow that fills the
+queue bears a step at no cost, since waiting there turns into waiting at the far end; BBR measures its round trip anew
+after ten seconds and then bears more.
+
+Owns the holds. Does not own the choice of link (`scheduler`) or the holding itself (`resequencer`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from mlvpn.core import scheduler
+from mlvpn.core.link import Link
+from mlvpn.core.pacer import Phase
+from mlvpn.core.queue import Flow
+from mlvpn.units import NS_PER_MS, NS_PER_S
+from mlvpn.wire.frame import MAX_LANES, Hold
+
+EVERY_NS = 20 * NS_PER_MS
+REPEAT_NS = 200 * NS_PER_MS
+"""Holds are told again this often: a lost HOLD costs no more."""
+STEP_RATIO = 0.1
+"""A step, as a part of the flow's round trip over the tunnel: less than what BBR's spare window or a normal queue
+takes."""
+MIN_STEP_NS = 2 * NS_PER_MS
+MIN_PERIOD_NS = 100 * NS_PER_MS
+PERIOD_RTTS = 3
+"""A step is judged after so many round trips: one until it is felt, two to measure."""
+FELL_RATIO = 0.9
+REST_NS = NS_PER_S // 2
+MAX_REST_NS = 2 * NS_PER_S
+"""After a step taken back; doubles from failure to failure."""
+FULL_RATIO = 0.85
+"""The links count as full from here on: less than what a paced link carries, more than a flow limited elsewhere
+takes."""
+BUSY_RATIO = 0.6
+"""Below this part of the fastest links for ``CALM_NS`` the flows need no slower link; CUBIC's cut leaves 0.7."""
+CALM_NS = 1 * NS_PER_S
+BACKLOG_NS = 5 * NS_PER_MS
+"""A head that has waited this long is backlog; pacing alone makes packets wait 1 or 2 ms."""
+MIN_SPREAD_NS = 3 * NS_PER_MS
+"""Links whose delays differ by less need no holding; keeping the order is enough."""
+MARGIN_NS = 2 * NS_PER_MS
+WORTH_RATIO = 0.03
+"""A slow link that adds less than this to the sum is not waited for, once its capacity is known."""
+
+_Behind = Sequence[tuple[float, Link]]
+"""How far behind the fastest each eligible link is, in nanoseconds."""
+
+
+class Equaliser:
+    """Decides for all bulk flows; ``update`` is cheap to call often."""
+
+    def __init__(self) -> None:
+        self._updated_ns = 0
+        self._busy_ns = 0
+        self._told: dict[int, int] = {}
+        self._told_ns = 0
+
+    def update(self, flows: Collection[Flow], links: Sequence[Link], now_ns: int) -> list[Hold]:
+        """Bring all holds up to date; return what the receiver has to be told. ``links``: least delay first."""
+        if now_ns - self._updated_ns < EVERY_NS or not links:
+            return []
+        self._updated_ns = now_ns
+        fastest_ns = scheduler.arrival_delay_ns(links[0])
+        behind = [(scheduler.arrival_delay_ns(link) - fastest_ns, link) for link in links]
+        total_bps = sum(flow.rate_bps for flow in flows)
+        if total_bps >= BUSY_RATIO * _capacity_bps(behind, MIN_SPREAD_NS):
+            self._busy_ns = now_ns
+        holds: dict[int, int] = {}
+        for flow in flows:
+            self._judge(flow, total_bps, behind, now_ns)
+            holds[flow.lane] = min(flow.hold_ns, holds.get(flow.lane, flow.hold_ns))
+        return self._changes(holds, now_ns)
+
+    def _judge(self, flow: Flow, total_bps: float, behind: _Behind, now_ns: int) -> None:
+        """Measure a flow's rate once per period, and move its hold accordingly."""
+        wanted_ns = _wanted_ns(behind)
+        flow.hold_ns = min(flow.hold_ns, wanted_ns)
+        rtt_ns = behind[0][1].estimator.rtt_min_ns + flow.hold_ns
+        span_ns = now_ns - flow.judged_ns
+        if span_ns < max(PERIOD_RTTS * rtt_ns, MIN_PERIOD_NS):
+            return
+        flow.rate_bps = flow.rate_bytes * 8e9 / span_ns
+        flow.judged_ns, flow.rate_bytes = now_ns, 0
+        if now_ns - self._busy_ns > CALM_NS:
+            flow.hold_ns = flow.step_ns = 0
+            return
+        if flow.step_ns and flow.rate_bps < FELL_RATIO * flow.rate_before_bps:
+            self._step_back(flow, flow.step_ns, now_ns)
+        elif flow.hold_ns and total_bps < FULL_RATIO * _without_slowest_bps(behind, flow.hold_ns):
+            self._step_back(flow, int(STEP_RATIO * rtt_ns), now_ns)
+        elif flow.hold_ns < wanted_ns and now_ns >= flow.rested_ns:
+            flow.rest_ns = REST_NS if flow.step_ns else flow.rest_ns
+            flow.step_ns = 0
+            if total_bps >= FULL_RATIO * _capacity_bps(behind, max(flow.hold_ns, MIN_SPREAD_NS)):
+                self._raise(flow, rtt_ns, wanted_ns, now_ns)
+        else:
+            flow.step_ns = 0
+
+    def _step_back(self, flow: Flow, step_ns: int, now_ns: int) -> None:
+        flow.hold_ns = max(flow.hold_ns - step_ns, 0)
+        flow.step_ns = 0
+        flow.rested_ns = now_ns + flow.rest_ns
+        flow.rest_ns = min(2 * flow.rest_ns, MAX_REST_NS)
+
+    def _raise(self, flow: Flow, rtt_ns: int, wanted_ns: int, now_ns: int) -> None:
+        step_ns = max(int(STEP_RATIO * rtt_ns), MIN_STEP_NS)
+        waited_ns = now_ns - flow.packets[0].enqueued_ns if flow.packets else 0
+        if waited_ns > BACKLOG_NS:
+            step_ns = max(step_ns, waited_ns)
+        flow.step_ns = min(step_ns, wanted_ns - flow.hold_ns)
+        flow.hold_ns += flow.step_ns
+        flow.rate_before_bps = flow.rate_bps
+
+    def _changes(self, holds: dict[int, int], now_ns: int) -> list[Hold]:
+        """Return all holds if one has changed or it is time to tell them again; a lane no longer held is told so."""
+        for lane in self._told:
+            holds.setdefault(lane, 0)
+        changed = any(abs(hold_ns - self._told.get(lane, 0)) > NS_PER_MS for lane, hold_ns in holds.items())
+        repeat = any(holds.values()) and now_ns - self._told_ns >= REPEAT_NS
+        if not changed and not repeat:
+            return []
+        self._told = {lane: hold_ns for lane, hold_ns in holds.items() if hold_ns}
+        self._told_ns = now_ns
+        return [Hold(lane, hold_ns // 1000) for lane, hold_ns in holds.items() if lane < MAX_LANES]
+
+
+def _capacity_bps(behind: _Behind, limit_ns: float) -> float:
+    """Return the capacity of the links that are at most ``limit_ns`` behind."""
+    return sum(link.estimator.capacity_bps for delay_ns, link in behind if delay_ns <= limit_ns)
+
+
+def _without_slowest_bps(behind: _Behind, hold_ns: int) -> float:
+    """Return the capacity of the links a flow may use less the slowest of them, or of the fastest if it has only those.
+
+    If a flow does not even fill these, the slowest one is not worth its delay.
+    """
+    slowest_ns = max((delay_ns for delay_ns, _ in behind if delay_ns <= hold_ns), default=0.0)
+    return _capacity_bps(behind, max(slowest_ns - MIN_SPREAD_NS, MIN_SPREAD_NS))
+
+
+def _wanted_ns(behind: _Behind) -> int:
+    """Return the hold with which every link that is worth it can take part."""
+    least_bps = WORTH_RATIO * sum(link.estimator.capacity_bps for _, link in behind)
+    delays_ns = [
+        delay_ns
+        for delay_ns, link in behind
+        if delay_ns <= scheduler.MAX_SPREAD_NS
+        and (link.estimator.capacity_bps >= least_bps or link.pacer.phase == Phase.STARTUP)
+    ]
+    slowest_ns = max(delays_ns, default=0.0)
+    return int(slowest_ns + MARGIN_NS) if slowest_ns >= MIN_SPREAD_NS else 0
