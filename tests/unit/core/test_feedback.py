@@ -6,10 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlvpn.core.feedback import MAX_GAPS, REPORTS_PER_GAP, LinkReceiver
+from mlvpn.core.mtu import IPV6_UDP_BYTES, SMALLEST_PATH_MTU
 from mlvpn.core.recovery import SentLog, SentRun
 from mlvpn.core.run import build_bodies
+from mlvpn.core.tunnel import REPORTS_PER_DATAGRAM
 from mlvpn.units import NS_PER_MS
-from mlvpn.wire.frame import LinkReport, pack_feedback, unpack_controls, unpack_feedback
+from mlvpn.wire.frame import MAX_RANGES, LinkReport, pack_feedback, unpack_controls, unpack_feedback
+from mlvpn.wire.header import OVERHEAD_BYTES
 
 NOW_NS = 5_000 * NS_PER_MS
 
@@ -88,6 +91,14 @@ def test_memory_is_bounded() -> None:
     report = receiver.report(0, NOW_NS)
     assert len(receiver._gaps) <= MAX_GAPS
     assert report.base > 4 * MAX_GAPS - 2 * 60, "what is not named lies below the base"
+
+
+def test_the_reports_of_one_datagram_fit_into_the_smallest() -> None:
+    receiver = LinkReceiver()
+    arrive(receiver, *range(0, 4 * MAX_RANGES, 2))
+    reports = [receiver.report(0, NOW_NS)] * REPORTS_PER_DATAGRAM
+    assert len(reports[0].missing) == MAX_RANGES
+    assert len(pack_feedback(reports)) + OVERHEAD_BYTES + IPV6_UDP_BYTES <= SMALLEST_PATH_MTU
 
 
 @given(st.lists(st.sampled_from(["arrive"] * 6 + ["lose"] * 2 + ["report", "report lost"]), max_size=200))

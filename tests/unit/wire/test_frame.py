@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mlvpn.errors import PeerError
 from mlvpn.wire import frame, header
-from mlvpn.wire.frame import Gone, Item, Kind, LinkReport, Ping
+from mlvpn.wire.frame import Gone, Hold, Item, Kind, LinkReport, Ping
 
 REPORT = LinkReport(
     link=2,
@@ -37,6 +37,7 @@ GOLDEN: dict[str, tuple[bytes, str]] = {
     "gone": (frame.pack_gone([Gone(3, 7, 2), Gone(15, 0xFFFFFFFF, 1)]), "04000e 03 00000007 0002 0f ffffffff 0001"),
     "mtu probe": (frame.pack_mtu_probe(1472, 10), "050007 05c0 0000000000"),
     "mtu ack": (frame.pack_mtu_ack(1472), "060002 05c0"),
+    "hold": (frame.pack_hold([Hold(1, 35_000), Hold(15, 0)]), "08000a 01 000088b8 0f 00000000"),
     "close": (frame.pack_control(frame.Control.CLOSE, b"bye"), "070003 627965"),
     "item": (frame.pack_item(b"abc"), "0003 616263"),
     "item with an unfinished TCP checksum": (frame.pack_item(b"abc", 20, 16), "8003 14 616263"),
@@ -142,6 +143,11 @@ def test_gone_round_trips(gone: list[Gone]) -> None:
     assert frame.unpack_gone(one(frame.pack_gone(gone))) == gone
 
 
+@given(st.lists(st.builds(Hold, st.integers(0, 15), st.integers(0, 0xFFFFFFFF)), max_size=16))
+def test_hold_round_trips(holds: list[Hold]) -> None:
+    assert frame.unpack_hold(one(frame.pack_hold(holds))) == holds
+
+
 PARSERS: list[Callable[[bytes], Any]] = [
     lambda body: list(frame.unpack_items(body)),
     lambda body: list(frame.unpack_controls(body)),
@@ -149,6 +155,7 @@ PARSERS: list[Callable[[bytes], Any]] = [
     frame.unpack_pong,
     frame.unpack_feedback,
     frame.unpack_gone,
+    frame.unpack_hold,
     frame.unpack_size,
 ]
 
