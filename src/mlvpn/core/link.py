@@ -89,6 +89,8 @@ class Link:
         self.reported_highest = -1
         self.heard_ns = 0
         self.challenged_ns = 0
+        self.proved_ns = 0
+        """When the peer last proved that our datagrams reach it: a PONG, or a report of newer ones."""
         self.state_since_ns = now_ns
         self.last_sent_ns = 0
         self._reported_datagrams = 0
@@ -209,6 +211,7 @@ class Link:
             return False
         self._unanswered = 0
         self._pongs += 1
+        self.proved_ns = now_ns
         return True
 
     def may_come_up(self, now_ns: int) -> bool:
@@ -234,12 +237,17 @@ class Link:
         oldest = self.log.oldest_sent_ns
         if oldest is not None and now_ns - oldest > late_after_ns(*self._usual_ack()):
             return f"no acknowledgement for {(now_ns - oldest) // NS_PER_MS} ms"
-        if self._pings and self._unanswered:
-            sent_ns = next(reversed(self._pings.values()))[0]
-            usual = estimate.rtt_ns + 4 * estimate.rtt_deviation_ns + PONG_SLACK_NS
-            if now_ns - sent_ns > usual:
-                return f"no answer for {(now_ns - sent_ns) // NS_PER_MS} ms"
+        asked_ns = self._asked_ns()
+        usual = estimate.rtt_ns + 4 * estimate.rtt_deviation_ns + PONG_SLACK_NS
+        if asked_ns is not None and now_ns - asked_ns > usual:
+            return f"no answer for {(now_ns - asked_ns) // NS_PER_MS} ms"
         return None
+
+    def _asked_ns(self) -> int | None:
+        """Return since when an answer has been waited for: a lost PING means nothing while data is acknowledged."""
+        if not self._pings or not self._unanswered:
+            return None
+        return max(next(reversed(self._pings.values()))[0], self.proved_ns)
 
     def _usual_ack(self) -> tuple[float, float]:
         estimate = self.estimator
@@ -253,10 +261,10 @@ class Link:
         oldest = self.log.oldest_sent_ns
         if oldest is not None:
             times.append(oldest + late_after_ns(*self._usual_ack()) + 1)
-        if self._pings and self._unanswered:
+        asked_ns = self._asked_ns()
+        if asked_ns is not None:
             estimate = self.estimator
-            sent_ns = next(reversed(self._pings.values()))[0]
-            times.append(sent_ns + int(estimate.rtt_ns + 4 * estimate.rtt_deviation_ns + PONG_SLACK_NS) + 1)
+            times.append(asked_ns + int(estimate.rtt_ns + 4 * estimate.rtt_deviation_ns + PONG_SLACK_NS) + 1)
         return min(times, default=None)
 
     def suspect(self, reason: str, now_ns: int) -> None:

@@ -252,6 +252,8 @@ class NativeTunnel:
             self._reference_us = report.delay_us
         progress = report.highest > link.reported_highest
         link.reported_highest = max(report.highest, link.reported_highest)
+        if progress:
+            link.proved_ns = now_ns
         self.sender.on_report(link, report, self._reference_us, now_ns)
         if progress and link.state == LinkState.SUSPECT:
             self._come_up(link, now_ns)
