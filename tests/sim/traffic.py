@@ -1,8 +1,8 @@
-"""TCP in virtual time: one bulk flow with CUBIC or BBR over a simulated tunnel, near enough to Linux to see what it minds.
+"""TCP in virtual time: bulk flows with CUBIC or BBR over simulated links, near enough to Linux to see what they mind.
 
 What it models: packets, SACK, RACK's tolerance of reordering (a quarter of the least round trip), HyStart by delay,
-CUBIC (RFC 9438), BBR version 1 (pacing, probing, ProbeRTT, its bound of two bandwidth-delay products). What it does not:
-timeouts other than one of 300 ms, delayed ACKs beyond two segments, byte counts.
+CUBIC (RFC 9438), BBR version 1 (pacing, probing, ProbeRTT, its bound of two bandwidth-delay products). What it does
+not: timeouts other than one of 300 ms, delayed ACKs beyond two segments, byte counts.
 
 Owns the traffic of simulations. Does not own links or tunnels (`sim/simulator.py`).
 """
