@@ -1,7 +1,7 @@
 """Two tunnels and the links between them in virtual time: hours of bad network in seconds, the same again by seed.
 
-Owns the clock, the links (rate, delay, jitter, loss, queue, cuts, changing addresses) and the accounting of every
-packet. Does not own what is sent (`sim/traffic.py`) or what is asserted (the tests).
+Owns the clock and the links (rate, delay, jitter, reordering, loss, queue, cuts, changing addresses). Does not own what
+is sent (`sim/traffic.py`), the accounting of it (`sim/ledger.py`) or what is asserted (the tests).
 
 A packet is an IPv4/UDP or TCP packet with a 64-bit number in its payload, so that the far end can tell which came.
 """
@@ -37,12 +37,18 @@ class Path:
     jitter_ns: int = 0
     loss_ratio: float = 0.0
     buffer_ns: int = 100 * MS
+    reorder_ratio: float = 0.0
+    """So many datagrams are overtaken by those up to 5 ms behind them; else a path is FIFO."""
     up: bool = True
     mtu_bytes: int = 1500
     free_ns: int = 0
     last_arrival_ns: int = 0
     dropped: int = 0
     carried_bytes: int = 0
+
+    def queue_ns(self, now_ns: int) -> int:
+        """Return how long a datagram sent now would wait."""
+        return max(self.free_ns - now_ns, 0)
 
 
 @dataclass
@@ -59,6 +65,15 @@ class SimLink:
 
     def heal(self) -> None:
         self.up.up = self.down.up = True
+
+    @property
+    def paths(self) -> tuple[Path, Path]:
+        return self.up, self.down
+
+    @property
+    def whole(self) -> bool:
+        """Whether both directions pass datagrams."""
+        return self.up.up and self.down.up
 
 
 def sim_link(name: str, rate_bps: float, delay_ns: int, **more: float) -> SimLink:
@@ -77,6 +92,9 @@ class End:
         self.on_packet: Callable[[bytes, int], None] = lambda packet, now_ns: None
         self.alive = True
         self.wake_ns = 0
+        self.ticks = 0
+        self.early_deadlines = 0
+        """How often the core asked to be woken at a time that had passed: many in a row would be a busy loop."""
 
     def submit(self, frames: list[bytes]) -> None:
         self.tunnel.submit(frames, self.sim.now_ns)
@@ -99,14 +117,17 @@ class End:
         due = self.tunnel.next_deadline_ns()
         if due is None:
             return
-        due = max(due, self.sim.now_ns + 1000)
-        if self.wake_ns <= self.sim.now_ns or due < self.wake_ns:
+        if due <= self.sim.now_ns:
+            self.early_deadlines += 1
+            due = self.sim.now_ns + 1000
+        if due != self.wake_ns:
             self.wake_ns = due
             self.sim.at(due, self._wake)
 
     def _wake(self) -> None:
-        if self.alive and self.sim.now_ns >= self.wake_ns:
+        if self.alive and self.sim.now_ns == self.wake_ns:
             self.wake_ns = 0
+            self.ticks += 1
             self.tunnel.tick(self.sim.now_ns)
             self.flush()
 
@@ -125,7 +146,7 @@ class Simulator:
     def __init__(self, links: list[SimLink], seed: int = 1, extra: str = "", client_extra: str = "") -> None:
         self.now_ns = START_NS
         self.random = random.Random(seed)
-        self._heap: list[tuple[int, int, Callable[[], None]]] = []
+        self._heap: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
         self._number = count()
         self.links = {link.name: link for link in links}
         self.extra = extra
@@ -141,6 +162,8 @@ class Simulator:
         config = self.config(mode)
         tunnel = NativeTunnel(config, keys, COSTS, self.now_ns, self.random.randbytes)
         end = End(self, tunnel, mode == "client")
+        if hasattr(self, mode):
+            self._kill(getattr(self, mode))
         setattr(self, mode, end)
         for link in self.links.values():
             if mode == "client":
@@ -149,6 +172,12 @@ class Simulator:
                 tunnel.socket_opened(link.name, ("10.0.0.2", 5080), None, self.now_ns)
         end.flush()
         return end
+
+    def _kill(self, end: End) -> None:
+        """End a process without a word; a client's sockets get other ports next time."""
+        end.alive = False
+        for link in self.links.values() if end.is_client else ():
+            link.port += 1
 
     def config(self, mode: str) -> Config:
         lines = ["[general]", f'mode = "{mode}"', 'password = "x"', self.extra]
@@ -162,24 +191,36 @@ class Simulator:
         return parse("\n".join(lines) + "\n", "sim.conf")
 
     def renew_socket(self, name: str) -> None:
-        """Give the client's link a new source port, as after SocketWanted or behind a new NAT mapping."""
-        self.links[name].port += 1
+        """Give the client's link a new socket and so a new source port, as after SocketWanted."""
+        self.rebind(name)
         self.client.tunnel.socket_opened(name, ("10.0.0.1", self.links[name].port), ("10.0.0.2", 5080), self.now_ns)
+
+    def rebind(self, name: str) -> None:
+        """Let a NAT on the way choose another source port; neither end is told."""
+        self.links[name].port += 1
 
     # --- time
 
-    def at(self, when_ns: int, action: Callable[[], None]) -> None:
-        heapq.heappush(self._heap, (when_ns, next(self._number), action))
+    def at(self, when_ns: int, action: Callable[..., None], *arguments: object) -> None:
+        heapq.heappush(self._heap, (when_ns, next(self._number), action, arguments))
 
-    def after(self, delay_ns: int, action: Callable[[], None]) -> None:
-        self.at(self.now_ns + delay_ns, action)
+    def after(self, delay_ns: int, action: Callable[..., None], *arguments: object) -> None:
+        self.at(self.now_ns + delay_ns, action, *arguments)
 
     def run(self, duration_ns: int) -> None:
         end_ns = self.now_ns + duration_ns
-        while self._heap and self._heap[0][0] <= end_ns:
-            self.now_ns, _, action = heapq.heappop(self._heap)
-            action()
+        heap = self._heap
+        while heap and heap[0][0] <= end_ns:
+            self.now_ns, _, action, arguments = heapq.heappop(heap)
+            action(*arguments)
         self.now_ns = end_ns
+
+    def run_until(self, condition: Callable[[], bool], limit_ns: int) -> int:
+        """Run until ``condition`` holds, looked at every 5 ms; return how long that took, ``limit_ns`` at most."""
+        start_ns = self.now_ns
+        while not condition() and self.now_ns - start_ns < limit_ns:
+            self.run(5 * MS)
+        return self.now_ns - start_ns
 
     # --- links
 
@@ -187,36 +228,43 @@ class Simulator:
         """Put each datagram of a train on its link."""
         link = self.links[train.link]
         path = link.up if sender.is_client else link.down
-        for at in range(0, len(train.data), train.datagram_bytes):
-            self._carry_datagram(sender, link, path, train.data[at : at + train.datagram_bytes], train)
-
-    def _carry_datagram(self, sender: End, link: SimLink, path: Path, datagram: bytes, train: Train) -> None:
-        size = len(datagram) + 28
-        now_ns = self.now_ns
-        if not path.up or size > path.mtu_bytes or (path.free_ns - now_ns) > path.buffer_ns:
-            path.dropped += 1
-            return
-        start_ns = max(path.free_ns, now_ns)
-        path.free_ns = start_ns + int(size * 8e9 / path.rate_bps)
-        path.carried_bytes += size
-        if path.loss_ratio and self.random.random() < path.loss_ratio:
-            return
-        arrival_ns = path.free_ns + path.delay_ns
-        if path.jitter_ns:
-            arrival_ns += self.random.randrange(path.jitter_ns)
-        path.last_arrival_ns = arrival_ns = max(arrival_ns, path.last_arrival_ns)
         if not sender.is_client and train.destination is not None and train.destination[1] != link.port:
             path.dropped += 1  # the client's old port: nobody listens there
             return
         source = ("10.0.0.1", link.port) if sender.is_client else ("10.0.0.2", 5080)
-        self.at(arrival_ns, lambda: self._arrive(sender.is_client, link, path, datagram, source))
+        if len(train.data) <= train.datagram_bytes:
+            self._carry_datagram(sender.is_client, link.name, path, source, train.data)
+            return
+        for at in range(0, len(train.data), train.datagram_bytes):
+            datagram = train.data[at : at + train.datagram_bytes]
+            self._carry_datagram(sender.is_client, link.name, path, source, datagram)
 
-    def _arrive(self, to_server: bool, link: SimLink, path: Path, datagram: bytes, source: tuple[str, int]) -> None:
-        end = self.server if to_server else self.client
+    def _carry_datagram(self, up: bool, link: str, path: Path, source: tuple[str, int], datagram: bytes) -> None:
+        size = len(datagram) + 28
+        now_ns = self.now_ns
+        if not path.up or size > path.mtu_bytes or path.free_ns - now_ns > path.buffer_ns:
+            path.dropped += 1
+            return
+        path.free_ns = max(path.free_ns, now_ns) + int(size * 8e9 / path.rate_bps)
+        path.carried_bytes += size
+        if path.loss_ratio and self.random.random() < path.loss_ratio:
+            path.dropped += 1
+            return
+        arrival_ns = path.free_ns + path.delay_ns
+        if path.jitter_ns:
+            arrival_ns += self.random.randrange(path.jitter_ns)
+        if path.reorder_ratio and self.random.random() < path.reorder_ratio:
+            arrival_ns += self.random.randrange(5 * MS)
+        else:
+            path.last_arrival_ns = arrival_ns = max(arrival_ns, path.last_arrival_ns)
+        self.at(arrival_ns, self._arrive, up, link, path, source, datagram)
+
+    def _arrive(self, up: bool, link: str, path: Path, source: tuple[str, int], datagram: bytes) -> None:
+        end = self.server if up else self.client
         if not path.up or not end.alive:
             path.dropped += 1
             return
-        end.tunnel.receive(ReceivedTrain(link.name, source, datagram, len(datagram), self.now_ns), self.now_ns)
+        end.tunnel.receive(ReceivedTrain(link, source, datagram, len(datagram), self.now_ns), self.now_ns)
         end.flush()
 
 
