@@ -201,13 +201,15 @@ def table_row(cell: Cell) -> list[str]:
 
 
 def verdict(cell: Cell) -> str:
-    """Say "ok", or what falls short of which limit."""
-    short = [check for check in cell["checks"] if not check["ok"]]
-    void = (
-        [f"void: the emulator missed {cell['bond']['missed_frames']} frames"] if cell["bond"]["missed_frames"] else []
-    )
-    texts = [f"{c['name']} {c['value']:.4g} (limit {c['limit']:g})" for c in short]
-    return "; ".join(void + ([f"short: {', '.join(texts)}"] if texts else [])) or "ok"
+    """Say "ok", or what falls short of which limit; and whether to believe it."""
+    bond = cell["bond"]
+    short = [f"{c['name']} {c['value']:.4g} (limit {c['limit']:g})" for c in cell["checks"] if not c["ok"]]
+    said = [f"short: {', '.join(short)}" if short else "ok"]
+    if bond["missed_frames"]:
+        said.append(f"void: the emulator missed {bond['missed_frames']} frames")
+    if bond["cpu_cores"]["machine"] > BUSY_RATIO:
+        said.append("doubtful: the machine was busy")
+    return "; ".join(said)
 
 
 def figure(value: float | None, decimals: int) -> str:

@@ -92,8 +92,8 @@ def test_share_and_rate_come_back_at_different_times() -> None:
     back = [0] * 10 + [100] * 10 + [500] * 20  # a second of nothing, a second of its share, then its rate
     a, b = before + cut + back, [100] * 40 + [100] * 20 + [20] * 20 + [100] * 20
     found = again(samples(0, a, b), "a", 4 * NS_PER_S, 6 * NS_PER_S)
-    assert found["share_again_s"] == pytest.approx(1.4, abs=0.11)
-    assert found["rate_again_s"] == pytest.approx(2.4, abs=0.11)
+    assert found["share_again_s"] == pytest.approx(1.2)  # half a second: 300 ms of nothing, 200 ms at 100 of 120
+    assert found["rate_again_s"] == pytest.approx(2.4)  # half a second: 100 ms at 100, 400 ms at 500
 
 
 def test_what_never_comes_back_is_none() -> None:
