@@ -93,8 +93,8 @@ class End:
         self.alive = True
         self.wake_ns = 0
         self.ticks = 0
-        self.early_deadlines = 0
-        """How often the core asked to be woken at a time that had passed: many in a row would be a busy loop."""
+        self.overdue_ticks = 0
+        """How often a tick left something due that was due already: many would be a busy loop."""
 
     def submit(self, frames: list[bytes]) -> None:
         self.tunnel.submit(frames, self.sim.now_ns)
@@ -117,9 +117,7 @@ class End:
         due = self.tunnel.next_deadline_ns()
         if due is None:
             return
-        if due <= self.sim.now_ns:
-            self.early_deadlines += 1
-            due = self.sim.now_ns + 1000
+        due = max(due, self.sim.now_ns + 1000)
         if due != self.wake_ns:
             self.wake_ns = due
             self.sim.at(due, self._wake)
@@ -129,6 +127,8 @@ class End:
             self.wake_ns = 0
             self.ticks += 1
             self.tunnel.tick(self.sim.now_ns)
+            due = self.tunnel.next_deadline_ns()
+            self.overdue_ticks += due is not None and due <= self.sim.now_ns
             self.flush()
 
     def link_changes(self) -> list[tuple[int, str, str]]:

@@ -476,7 +476,8 @@ class NativeTunnel:
         deadlines = [self._housekeeping_ns]
         parts = (self.handshake.next_deadline_ns(), self.receiver.next_deadline_ns(), self.sender.next_deadline_ns())
         deadlines += [due for due in parts if due is not None]
-        deadlines += [due for link in self.links if (due := link.next_deadline_ns()) is not None]
+        if self.sender.sealer is not None:  # links without keys have nothing to do, and would be due for ever
+            deadlines += [due for link in self.links if link.number >= 0 and (due := link.next_deadline_ns()) is not None]
         return min(deadlines)
 
     # --- out
