@@ -1,7 +1,7 @@
 """ICMP messages of the tunnel's own: a packet that no link can carry is never cut off, its sender is told.
 
 Owns building "fragmentation needed" (RFC 792, RFC 1191) and "packet too big" (RFC 4443). Does not own the limit.
-Only in TUN mode: an Ethernet frame's sender cannot be told, it is counted all the same.
+In TAP mode the answer comes in a frame from where the packet's frame was going, as from a router there.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ _TTL = 64
 _IPV4_QUOTE_BYTES = 28
 _IPV6_LIMIT_BYTES = 1280
 _ICMP, _ICMPV6 = 1, 58
+_MACS_BYTES, _ETHERNET_BYTES = 12, 14
+_ETHERTYPES = (b"\x08\x00", b"\x86\xdd")
 
 
 def too_big(packet: bytes, mtu_bytes: int) -> bytes | None:
@@ -31,6 +33,14 @@ def too_big(packet: bytes, mtu_bytes: int) -> bytes | None:
     if version == 6 and len(packet) >= 40 and packet[6] != _ICMPV6:
         return _too_big_ipv6(packet, mtu_bytes)
     return None
+
+
+def frame_too_big(frame: bytes, mtu_bytes: int) -> bytes | None:
+    """Return the Ethernet frame that tells the sender of ``frame``, an untagged IP packet, to use at most
+    ``mtu_bytes`` (of IP); None if nobody can be told."""
+    ethertype = frame[_MACS_BYTES:_ETHERNET_BYTES]
+    answer = too_big(frame[_ETHERNET_BYTES:], mtu_bytes) if ethertype in _ETHERTYPES else None
+    return None if answer is None else frame[6:12] + frame[:6] + ethertype + answer
 
 
 def _too_big_ipv4(packet: bytes, mtu_bytes: int) -> bytes | None:

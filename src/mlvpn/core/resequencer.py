@@ -22,6 +22,7 @@ from collections import deque
 
 from mlvpn.core.burst_io import Delivery
 from mlvpn.core.counters import TunnelCounters
+from mlvpn.core.packet import VNET_BYTES
 from mlvpn.core.piece import Piece
 from mlvpn.crypto.replay import ReplayWindow
 from mlvpn.errors import PeerError
@@ -184,6 +185,7 @@ class Resequencer:
             self._counters.malformed_frames += piece.count
             return
         self._counters.delivered_packets += len(deliveries)
+        self._counters.delivered_bytes += sum(map(_packet_bytes, deliveries))
         self._deliveries += deliveries
 
     def tick(self, now_ns: int) -> None:
@@ -215,3 +217,7 @@ class Resequencer:
     @property
     def held_datagrams(self) -> int:
         return sum(piece.count for lane in self._lanes for piece in lane.held)
+
+
+def _packet_bytes(delivery: Delivery) -> int:
+    return sum(map(len, delivery)) - VNET_BYTES

@@ -18,7 +18,7 @@ from mlvpn.core.burst_io import Train
 from mlvpn.core.counters import TunnelCounters
 from mlvpn.core.equaliser import Equaliser
 from mlvpn.core.events import Address
-from mlvpn.core.icmp import too_big
+from mlvpn.core.icmp import frame_too_big, too_big
 from mlvpn.core.link import Link, LinkState
 from mlvpn.core.pacer import Phase
 from mlvpn.core.packet import ETHERNET_BYTES, VNET_BYTES, Packet
@@ -216,7 +216,8 @@ class Sender:
         """Tell the sender of a packet that is too big for a link."""
         self._counters.too_big_packets += 1
         mtu_bytes = link.body_bytes - max(SLICE_HEAD.size, DATA_HEAD.size + ITEM_HEAD.size + 1)
-        answer = None if self._link_header_bytes else too_big(packet.frame[VNET_BYTES:], mtu_bytes)
+        tell = frame_too_big if self._link_header_bytes else too_big
+        answer = tell(packet.frame[VNET_BYTES:], mtu_bytes - self._link_header_bytes)
         if answer is not None:
             self._reply(NO_OFFLOAD + answer)
 

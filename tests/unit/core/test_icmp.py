@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inner_packets import ipv4, ipv6, tcp, udp
 
-from mlvpn.core.icmp import too_big
+from mlvpn.core.icmp import frame_too_big, too_big
 from mlvpn.wire.vnet import checksum
 
 LARGE = bytes(1500)
@@ -61,6 +61,19 @@ def test_ipv6_is_never_told_less_than_its_least_mtu() -> None:
 )
 def test_nobody_is_told_about(packet: bytes) -> None:
     assert too_big(packet, 1400) is None
+
+
+@pytest.mark.parametrize(("ethertype", "packet"), [("0800", ipv4(6, tcp(LARGE))), ("86dd", ipv6(6, tcp(LARGE)))])
+def test_a_frame_is_answered_by_a_frame_the_other_way(ethertype: str, packet: bytes) -> None:
+    there, here, kind = bytes(range(6)), bytes(range(6, 12)), bytes.fromhex(ethertype)
+    answer = too_big(packet, 1400)
+    assert answer is not None
+    assert frame_too_big(there + here + kind + packet, 1400) == here + there + kind + answer
+
+
+@pytest.mark.parametrize("frame", [b"", bytes(13), bytes(12) + b"\x08\x06" + LARGE, bytes(12) + b"\x81\x00" + LARGE])
+def test_nobody_is_told_about_a_frame_without_ip(frame: bytes) -> None:
+    assert frame_too_big(frame, 1400) is None
 
 
 @given(st.binary(max_size=100), st.integers(0, 65535))
