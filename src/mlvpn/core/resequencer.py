@@ -41,14 +41,15 @@ MAX_GONE = 256
 class _Lane:
     """One ordering domain."""
 
-    __slots__ = ("gap_since_ns", "gone", "held", "held_gseq", "next_gseq", "ready", "window")
+    __slots__ = ("gone", "held", "held_gseq", "held_since_ns", "next_gseq", "ready", "window")
 
     def __init__(self) -> None:
         self.next_gseq = 0
         self.window = ReplayWindow(WINDOW_BITS)
         self.held: list[Piece] = []
         self.held_gseq: list[int] = []
-        self.gap_since_ns = 0
+        self.held_since_ns = 0
+        """Nothing that is held came before this; looked up anew only when the bound is reached."""
         self.gone: deque[tuple[int, int]] = deque(maxlen=MAX_GONE)
         self.ready: deque[Piece] = deque()
 
@@ -111,7 +112,7 @@ class Resequencer:
 
     def _hold(self, lane: _Lane, piece: Piece, now_ns: int) -> None:
         if not lane.held:
-            lane.gap_since_ns = now_ns
+            lane.held_since_ns = now_ns
         place = bisect_left(lane.held_gseq, piece.gseq)
         lane.held_gseq.insert(place, piece.gseq)
         lane.held.insert(place, piece)
@@ -123,7 +124,7 @@ class Resequencer:
             self._pass_gap(lane, now_ns)
 
     def _advance(self, lane: _Lane, now_ns: int) -> None:
-        """Release what no longer waits for anything; the clock of the next gap starts when it is met."""
+        """Release what no longer waits for anything."""
         done = 0
         while done < len(lane.held):
             piece = lane.held[done]
@@ -135,7 +136,6 @@ class Resequencer:
             done += 1
         if done:
             del lane.held[:done], lane.held_gseq[:done]
-            lane.gap_since_ns = now_ns
 
     def _skip_gone(self, lane: _Lane, until: int) -> bool:
         """Pass what the sender gave up; return whether that leads up to ``until``."""
@@ -156,6 +156,13 @@ class Resequencer:
         if first + gone.count > lane.next_gseq:
             lane.gone.append((first, first + gone.count - 1))
             self._advance(lane, now_ns)
+
+    def _pass_bound(self, lane: _Lane, now_ns: int) -> None:
+        """Pass a gap if something has been waiting too long; several gaps before it do not add up."""
+        lane.held_since_ns = min(piece.release_ns for piece in lane.held)
+        if now_ns >= lane.held_since_ns + HOLD_NS + self.spread_ns:
+            self._counters.timer_releases += 1
+            self._pass_gap(lane, now_ns)
 
     def _pass_gap(self, lane: _Lane, now_ns: int) -> None:
         if lane.held:
@@ -191,9 +198,8 @@ class Resequencer:
     def tick(self, now_ns: int) -> None:
         """Release what has been equalised, and what has waited as long as anything may."""
         for lane in self._lanes:
-            if lane.held and now_ns >= lane.gap_since_ns + HOLD_NS + self.spread_ns:
-                self._counters.timer_releases += 1
-                self._pass_gap(lane, now_ns)
+            while lane.held and now_ns >= lane.held_since_ns + HOLD_NS + self.spread_ns:
+                self._pass_bound(lane, now_ns)
             while lane.ready and lane.ready[0].release_ns <= now_ns:
                 self._deliver(lane.ready.popleft())
 
@@ -202,7 +208,7 @@ class Resequencer:
         deadline: int | None = None
         for lane in self._lanes:
             if lane.held:
-                bound = lane.gap_since_ns + HOLD_NS + self.spread_ns
+                bound = lane.held_since_ns + HOLD_NS + self.spread_ns
                 deadline = bound if deadline is None else min(deadline, bound)
             if lane.ready:
                 due = lane.ready[0].release_ns

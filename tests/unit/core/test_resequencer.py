@@ -87,11 +87,21 @@ def test_the_bound_ends_waiting_and_is_counted() -> None:
     order.tick(due_ns - 1)
     assert taken(order) == []
     order.tick(due_ns)
-    assert taken(order) == [(1, 1)]
-    assert order.next_deadline_ns() == due_ns + resequencer.HOLD_NS, "the next gap has a bound of its own"
-    order.tick(due_ns + resequencer.HOLD_NS)
-    assert taken(order) == [(1, 3)]
+    assert taken(order) == [(1, 1), (1, 3)], "several gaps do not add up"
+    assert order.next_deadline_ns() is None
     assert (counters.timer_releases, counters.lost_datagrams) == (2, 2)
+
+
+def test_what_came_later_has_the_whole_bound_before_it() -> None:
+    counters = TunnelCounters()
+    order = new(counters)
+    feed(order, 1, [1])
+    later_ns = START_NS + 100 * NS_PER_MS
+    feed(order, 1, [3], later_ns)
+    order.tick(START_NS + resequencer.HOLD_NS)
+    assert taken(order) == [(1, 1)]
+    assert order.next_deadline_ns() == later_ns + resequencer.HOLD_NS
+    assert (counters.timer_releases, counters.lost_datagrams) == (1, 1)
 
 
 def test_the_bound_grows_with_the_difference_of_the_links() -> None:
