@@ -40,7 +40,6 @@ mode = "server"
 interface_name = "mlvpn0"
 ip4 = "10.8.0.2/24"
 mtu = 1400
-timeout = 2
 password = "correct horse battery staple"
 [link1]
 bindhost = "10.3.1.2"

@@ -22,6 +22,7 @@ class TunnelCounters:
     submitted_bytes: int = _counter("bytes of them")
     delivered_packets: int = _counter("packets and super-packets written to the TUN")
     delivered_bytes: int = _counter("bytes of them")
+    filtered_packets: int = _counter("packets whose link a filter chose")
     queue_marked_packets: int = _counter("packets marked with ECN instead of dropped: the links are full")
     queue_dropped_packets: int = _counter(
         "packets dropped by CoDel: the links are full, their sender has to slow down", True

@@ -10,11 +10,15 @@ that brings something in, the daemon takes what came out, in this order: ``take_
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Protocol, TypedDict
 
 from mlvpn.config.model import Config
 from mlvpn.core.burst_io import Delivery, ReceivedTrain, Train
 from mlvpn.core.events import Address, Event
+
+Matching = Callable[[bytes], Iterable[str]]
+"""The filters: takes a packet, names the links of those that match, in the order of the file."""
 
 
 class LinkSnapshot(TypedDict, total=False):
@@ -121,6 +125,9 @@ class Core(Protocol):
 
     def path_mtu(self, link: str, mtu_bytes: int, now_ns: int) -> None:
         """Learn the kernel's idea of a link's path MTU (an IP packet's size) after a send was too big."""
+
+    def set_filters(self, matching: Matching | None) -> None:
+        """Use these filters from now on: what matches goes over the first link named that is up, else as the rest."""
 
     def reconfigure(self, config: Config, now_ns: int) -> None:
         """Apply a new configuration; links that stay keep their state."""

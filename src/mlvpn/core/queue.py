@@ -58,6 +58,7 @@ class Flow:
         "last_ns",
         "listed",
         "packets",
+        "pin",
         "rate_before_bps",
         "rate_bps",
         "rate_bytes",
@@ -70,6 +71,8 @@ class Flow:
 
     def __init__(self) -> None:
         self.packets: deque[Packet] = deque()
+        self.pin = ""
+        """The link that a filter chose for all of it; empty: none did."""
         self.backlog_bytes = 0
         self.lane = 0
         self.listed = False
@@ -94,7 +97,7 @@ class Flow:
 
     @property
     def bulk(self) -> bool:
-        return self.busy_bytes > BULK_BYTES
+        return self.busy_bytes > BULK_BYTES and not self.pin
 
     def note_arrival(self, size: int, now_ns: int) -> bool:
         """Account for an arriving packet; return whether the flow is sparse, so that this packet may overtake."""
@@ -150,6 +153,26 @@ class FlowQueue:
             return
         if not flow.lane:
             self._order(flow)
+        self._append(flow, packet, size)
+
+    def enqueue_pinned(self, packet: Packet, pin: str, now_ns: int) -> None:
+        """Queue a packet that may go over the link ``pin`` only: its flow is one apart.
+
+        Few packets are unordered here too, but take their turn among the flows: they cannot overtake over any link.
+        """
+        packet.enqueued_ns = now_ns
+        key = packet.flow_key + pin.encode()
+        flow = self._flows.get(key)
+        if flow is None or (now_ns - flow.last_ns > IDLE_NS and not flow.listed):
+            flow = self._new_flow(key)
+            flow.pin = pin
+        size = packet.packet_bytes
+        sparse = flow.note_arrival(size, now_ns) and packet.kind == Kind.PACKETS
+        if not sparse and not flow.lane:
+            self._order(flow)
+        self._append(flow, packet, size)
+
+    def _append(self, flow: Flow, packet: Packet, size: int) -> None:
         flow.packets.append(packet)
         flow.backlog_bytes += size
         self.backlog_bytes += size

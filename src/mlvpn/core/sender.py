@@ -19,6 +19,7 @@ from mlvpn.core.counters import TunnelCounters
 from mlvpn.core.equaliser import Equaliser
 from mlvpn.core.events import Address
 from mlvpn.core.icmp import frame_too_big, too_big
+from mlvpn.core.interface import Matching
 from mlvpn.core.link import Link, LinkState
 from mlvpn.core.pacer import Phase
 from mlvpn.core.packet import ETHERNET_BYTES, VNET_BYTES, Packet
@@ -65,6 +66,7 @@ class Sender:
         self._now_ns = 0
         self.sealer: Sealer | None = None
         self.peer_takes_slices = True
+        self.matching: Matching | None = None
         self.queue = FlowQueue(counters)
         self._equaliser = Equaliser()
         self.repairs = RepairQueue()
@@ -87,6 +89,8 @@ class Sender:
         """Queue TUN frames. HOT PATH."""
         counters, enqueue, header_bytes = self._counters, self.queue.enqueue, self._link_header_bytes
         counters.submitted_packets += len(frames)
+        if self.matching is not None:
+            enqueue = self._enqueue_filtered
         for frame in frames:
             counters.submitted_bytes += len(frame) - VNET_BYTES
             try:
@@ -100,12 +104,27 @@ class Sender:
                 continue
             enqueue(packet, now_ns)
 
+    def _enqueue_filtered(self, packet: Packet, now_ns: int) -> None:
+        """Queue a packet for the link of the first filter that matches and whose link is up, else as any other."""
+        assert self.matching is not None
+        for name in self.matching(packet.frame[VNET_BYTES:]):
+            if self._pinned_link(name) is not None:
+                self._counters.filtered_packets += 1
+                return self.queue.enqueue_pinned(packet, name, now_ns)
+        self.queue.enqueue(packet, now_ns)
+
+    def _pinned_link(self, pin: str) -> Link | None:
+        return next((link for link in self._links if link.socket == pin and link.state == LinkState.UP), None)
+
     # --- out
 
     def pump(self, now_ns: int) -> None:
         """Send what may be sent now."""
         self._now_ns = now_ns
         if self.sealer is None:
+            return
+        if not (self.queue.backlog_bytes or self.queue.sparse or len(self.repairs)):
+            self._note_nothing_waits()
             return
         links = scheduler.eligible(self._links)
         if not links:
@@ -173,12 +192,14 @@ class Sender:
     def _send_flows(self, links: list[Link], now_ns: int) -> None:
         queue = self.queue
         skipped = 0
-        credited = [link for link in links if scheduler.credit_bytes(link, now_ns) > 0]
+        usable = links if self.matching is None else self._with_pinned(links)
+        credited = [link for link in usable if scheduler.credit_bytes(link, now_ns) > 0]
         while credited:
             flow = queue.head(now_ns)
             if flow is None or skipped > 64:
                 break
-            link = scheduler.for_flow(flow, links, credited)
+            choose = scheduler.for_flow if self.matching is None else self._choose
+            link = choose(flow, links, credited)
             if link is None:
                 queue.skip(flow)
                 skipped += 1
@@ -190,7 +211,19 @@ class Sender:
             self._send(link, queue.take(flow, scheduler.credit_bytes(link, now_ns), link.body_bytes, now_ns), now_ns)
             if scheduler.credit_bytes(link, now_ns) <= 0:
                 credited.remove(link)
-        self._note_limits(links, credited, now_ns)
+        self._note_limits(usable, credited, now_ns)
+
+    def _with_pinned(self, links: list[Link]) -> list[Link]:
+        """Return the links that any traffic may use, and after them those that only filters lead to."""
+        return links + [link for link in self._links if link.state == LinkState.UP and link not in links]
+
+    def _choose(self, flow: Flow, links: list[Link], credited: list[Link]) -> Link | None:
+        """Return the link for a run where filters are in use; a flow whose link went down goes as any other."""
+        pinned = self._pinned_link(flow.pin) if flow.pin else None
+        if pinned is not None:
+            return pinned if pinned in credited else None
+        shared = [link for link in credited if link in links]
+        return scheduler.for_flow(flow, links, shared) if shared else None
 
     def _note_limits(self, links: list[Link], credited: list[Link], now_ns: int) -> None:
         """Remember since when each link has been held back by pacing alone: only then a rate sample is a capacity."""
@@ -200,6 +233,12 @@ class Sender:
                 link.limited_since_us = None
             elif waiting and link.limited_since_us is None:
                 link.limited_since_us = ts_us(now_ns)
+
+    def _note_nothing_waits(self) -> None:
+        """Remember that no link is held back: what follows is the inner senders' pace, not the links'."""
+        for link in self._links:
+            if link.limited_since_us is not None and scheduler.credit_bytes(link, self._now_ns) > 0:
+                link.limited_since_us = None
 
     def _refused_head(self, flow: Flow, link: Link) -> bool:
         """Drop the head of ``flow`` if it does not fit into a datagram of ``link``; return whether it did not."""
@@ -294,6 +333,8 @@ class Sender:
             return None
         now_ns = self._now_ns
         links = scheduler.eligible(self._links)
+        if self.matching is not None:
+            links = self._with_pinned(links)
         free = [link for link in links if link.log.flight_bytes < link.pacer.flight_limit_bytes]
         ready = [link.pacer.ready_ns(LARGEST_BYTES, now_ns) for link in free]
         return max(min(ready), now_ns + MIN_SLEEP_NS) if ready else None

@@ -25,7 +25,7 @@ from mlvpn.core.burst_io import Delivery, ReceivedTrain, Train
 from mlvpn.core.counters import TunnelCounters
 from mlvpn.core.events import Address, Event, Level, LinkDown, LinkUp, Log, SocketWanted
 from mlvpn.core.handshake import Handshake
-from mlvpn.core.interface import CoreSnapshot
+from mlvpn.core.interface import CoreSnapshot, Matching
 from mlvpn.core.link import Link, LinkState
 from mlvpn.core.receiver import Receiver
 from mlvpn.core.sender import Sender
@@ -262,6 +262,8 @@ class NativeTunnel:
         self._log(Level.INFO, f"the peer ended the tunnel: {reason}")
         for link in self.links:
             link.take_down(f"the peer ended the tunnel: {reason}", now_ns)
+        for link in self.links:
+            self._announce_down(link, now_ns, at_once=True)
         self._end_association(now_ns)
         self._handshake_ns = now_ns
 
@@ -353,16 +355,16 @@ class NativeTunnel:
         self.sender.abandon(link)
         self._announce_down(link, now_ns)
 
-    def _announce_down(self, link: Link, now_ns: int) -> None:
+    def _announce_down(self, link: Link, now_ns: int, at_once: bool = False) -> None:
         """Tell of a link that is down; of the last one only after ``timeout``: a short outage is no reason to tear
-        down."""
+        down. ``at_once``: it is known to be no outage."""
         if not link.announced or link.state in (LinkState.UP, LinkState.SUSPECT):
             return
         others = any(other.state == LinkState.UP for other in self.links)
         patience = PROBING_PATIENCE_NS if others and link.state == LinkState.PROBING else 0
         if not others:
             patience = link.config.timeout_ns
-        if now_ns - link.state_since_ns >= patience or self.closed:
+        if at_once or now_ns - link.state_since_ns >= patience:
             link.announced = False
             self._events.append(LinkDown(link.name, link.reason))
 
@@ -477,7 +479,9 @@ class NativeTunnel:
         parts = (self.handshake.next_deadline_ns(), self.receiver.next_deadline_ns(), self.sender.next_deadline_ns())
         deadlines += [due for due in parts if due is not None]
         if self.sender.sealer is not None:  # links without keys have nothing to do, and would be due for ever
-            deadlines += [due for link in self.links if link.number >= 0 and (due := link.next_deadline_ns()) is not None]
+            deadlines += [
+                due for link in self.links if link.number >= 0 and (due := link.next_deadline_ns()) is not None
+            ]
         return min(deadlines)
 
     # --- out
@@ -500,6 +504,10 @@ class NativeTunnel:
         return taken
 
     # --- life
+
+    def set_filters(self, matching: Matching | None) -> None:
+        """See `interface.Core`."""
+        self.sender.matching = matching
 
     def reconfigure(self, config: Config, now_ns: int) -> None:
         """See `interface.Core`. Links are told apart by name; their numbers never change within an association."""
@@ -534,7 +542,7 @@ class NativeTunnel:
         self.closed = True
         for link in self.links:
             link.take_down("stopped", now_ns)
-            self._announce_down(link, now_ns)
+            self._announce_down(link, now_ns, at_once=True)
 
     def snapshot(self, now_ns: int) -> CoreSnapshot:
         """See `interface.Core`."""

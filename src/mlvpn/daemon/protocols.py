@@ -17,7 +17,6 @@ from mlvpn.core.mlvpn1.tunnel import Mlvpn1Tunnel
 from mlvpn.core.tunnel import NativeTunnel
 from mlvpn.crypto import keys
 from mlvpn.crypto.aead import cipher_costs
-from mlvpn.daemon import log
 from mlvpn.errors import ConfigError
 from mlvpn.system import filters
 from mlvpn.system.filters import Program
@@ -33,11 +32,7 @@ async def make_core(config: Config) -> Core:
 
 
 async def use_filters(core: Core, config: Config, end: WorkerEnd) -> None:
-    """Have the configuration's filters compiled, and give them to a core that takes them."""
-    if not isinstance(core, Mlvpn1Tunnel):
-        if config.filters:
-            log.logger("config").warning("[filters] are used with protocol = mlvpn1 only: all links share all packets")
-        return
+    """Have the configuration's filters compiled, and give them to the core."""
     matching = None
     if config.filters:
         _, fd = await end.ask_descriptor(CompileFilters())

@@ -10,11 +10,11 @@ should it be one that adapts, because packets that need no fragmenting cost a fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 
 from mlvpn.burst.secretbox import OVERHEAD_BYTES, make_box
 from mlvpn.core.burst_io import Train
 from mlvpn.core.icmp import too_big
+from mlvpn.core.interface import Matching
 from mlvpn.core.mlvpn1.balance import RoundRobin
 from mlvpn.core.mlvpn1.counters import Mlvpn1Counters
 from mlvpn.core.mlvpn1.link import Link
@@ -36,9 +36,6 @@ from mlvpn.wire.mlvpn1 import (
 )
 from mlvpn.wire.vnet import HEADER_BYTES as VNET_BYTES
 from mlvpn.wire.vnet import segment
-
-Matching = Callable[[bytes], Iterable[str]]
-"""The filters: takes a packet, names the links of those that match, in the order of the file."""
 
 DEFAULT_PATH_MTU_BYTES = 1500
 IP_UDP_BYTES = {4: 20 + 8, 6: 40 + 8}

@@ -20,13 +20,13 @@ from collections.abc import Callable
 from mlvpn.config import Config, LinkConfig
 from mlvpn.core.burst_io import Delivery, ReceivedTrain, Train
 from mlvpn.core.events import Address, Event, Level, LinkDown, LinkUp, Log, SocketWanted
-from mlvpn.core.interface import CoreSnapshot
+from mlvpn.core.interface import CoreSnapshot, Matching
 from mlvpn.core.mlvpn1.arrivals import Arrivals
 from mlvpn.core.mlvpn1.balance import rotation, weights
 from mlvpn.core.mlvpn1.counters import Mlvpn1Counters
 from mlvpn.core.mlvpn1.incoming import Fresh, Incoming
 from mlvpn.core.mlvpn1.link import KEEPALIVE_NS, NEW_SOCKET_AFTER_NS, SECOND_NS, TICK_NS, Link, LinkState
-from mlvpn.core.mlvpn1.outgoing import Matching, Outgoing
+from mlvpn.core.mlvpn1.outgoing import Outgoing
 from mlvpn.core.mlvpn1.resequencer import FIRST_BOUND_NS, MIN_BOUND_NS, Resequencer
 from mlvpn.wire.mlvpn1 import PacketType, password_key
 from mlvpn.wire.vnet import HEADER_BYTES as VNET_BYTES

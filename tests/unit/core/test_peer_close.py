@@ -1,0 +1,36 @@
+"""The end that the peer announces counts at once; one that it does not is waited out."""
+
+from __future__ import annotations
+
+import pytest
+
+from sim.simulator import MS, SECOND, Simulator, sim_link
+
+
+@pytest.fixture
+def sim() -> Simulator:
+    """Two links that are up."""
+    sim = Simulator([sim_link("a", 20e6, 10 * MS), sim_link("b", 20e6, 20 * MS)], extra="timeout = 10")
+    sim.run_until(lambda: len(sim.server.link_changes()) == len(sim.client.link_changes()) == 2, SECOND)
+    return sim
+
+
+def downs(sim: Simulator, since_ns: int) -> list[str]:
+    return [link for at_ns, link, change in sim.server.link_changes() if change == "down" and at_ns >= since_ns]
+
+
+def test_every_link_is_down_as_soon_as_the_peer_says_that_it_ends(sim: Simulator) -> None:
+    since_ns = sim.now_ns
+    sim.client.tunnel.close(sim.now_ns)
+    sim.client.flush()
+    sim.run(100 * MS)
+    assert downs(sim, since_ns) == ["a", "b"]
+
+
+def test_a_silent_end_is_announced_after_timeout(sim: Simulator) -> None:
+    since_ns = sim.now_ns
+    sim.client.alive = False
+    sim.run(9 * SECOND)
+    assert len(downs(sim, since_ns)) < 2
+    sim.run(15 * SECOND)
+    assert sorted(downs(sim, since_ns)) == ["a", "b"]
