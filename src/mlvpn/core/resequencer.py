@@ -220,6 +220,17 @@ class Resequencer:
         taken, self._deliveries = self._deliveries, []
         return taken
 
+    def take_all(self) -> list[Delivery]:
+        """Take all there is, what still waits for something before it included: nothing more will come."""
+        for lane in self._lanes:
+            for piece in (*lane.ready, *lane.held):
+                self._deliver(piece)
+            lane.ready.clear()
+            lane.held.clear()
+            lane.held_gseq.clear()
+        self.held_bytes = 0
+        return self.take()
+
     @property
     def held_datagrams(self) -> int:
         return sum(piece.count for lane in self._lanes for piece in lane.held)

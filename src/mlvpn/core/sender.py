@@ -72,10 +72,14 @@ class Sender:
         self.repairs = RepairQueue()
 
     def restart(self) -> None:
-        """Begin a new association; what waits in the queue is carried over."""
+        """Begin a new association; what waits in the queue is carried over, what was under way is given up."""
+        for link in self._links:
+            for repair in link.log.take_all(link.number):
+                self.repairs.push(repair)
+        while len(self.repairs):
+            self._counters.given_up_datagrams += self.repairs.pop().run.count
         self.queue.reset_order()
         self._equaliser = Equaliser()
-        self.repairs.clear()
         self._trains.clear()
 
     def take(self) -> list[Train]:

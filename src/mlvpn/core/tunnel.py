@@ -306,6 +306,7 @@ class NativeTunnel:
 
     def _reset(self, now_ns: int) -> None:
         self._reference_us = None
+        self._replies += self.receiver.resequencer.take_all()
         self.receiver = Receiver(self.counters)
         self.sender.restart()
         if not self.is_client:
