@@ -38,13 +38,20 @@ class ReplayWindow:
         return True
 
     def accept_range(self, first_lseq: int, count: int) -> bool:
-        """Record a whole train if all of it is newer than anything seen; else record nothing and return False.
+        """Record a whole train if all of it is fresh; else record nothing and return False.
 
-        HOT PATH: one call for each train that arrives in order. After False, ask for each lseq by itself.
+        HOT PATH: one call for each train that arrives. After False, ask for each lseq by itself.
         """
-        if first_lseq <= self.highest_lseq:
+        if first_lseq > self.highest_lseq:
+            self._advance(first_lseq + count - 1 - self.highest_lseq, count)
+            return True
+        age = self.highest_lseq - (first_lseq + count - 1)
+        if age < 0 or age + count > self._bits:
             return False
-        self._advance(first_lseq + count - 1 - self.highest_lseq, count)
+        train = ((1 << count) - 1) << age
+        if self._seen & train:
+            return False
+        self._seen |= train
         return True
 
     def _advance(self, distance: int, newly_seen: int) -> None:

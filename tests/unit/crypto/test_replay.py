@@ -21,9 +21,13 @@ class NaiveWindow:
         return True
 
     def accept_range(self, first: int, count: int) -> bool:
-        if self.seen and first <= max(self.seen):
+        wanted = range(first, first + count)
+        highest = max(self.seen, default=-1)
+        if first <= highest and (
+            wanted[-1] > highest or first <= highest - WINDOW_BITS or self.seen.intersection(wanted)
+        ):
             return False
-        self.seen.update(range(first, first + count))
+        self.seen.update(wanted)
         return True
 
 
