@@ -109,7 +109,7 @@ class Daemon:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(WAIT_S)
             client.connect(str(self.socket_path))
-            client.sendall(command.encode() + b"\n")
+            client.sendall(f"v1 {command}\n".encode())
             answer: dict[str, Any] = json.loads(client.makefile().readline())
             return answer
 
@@ -205,7 +205,7 @@ def test_nothing_is_imported_after_the_chroot(pair: tuple[Daemon, Daemon]) -> No
     server.ask("no such thing")
     client.stop()
     wait_for(lambda: "the peer ended the tunnel" in server.log, "the server to notice")
-    assert server.ask("quit") == {"schema": 1, "stopping": True}
+    assert server.ask("stop") == {"schema": 1, "stopping": True}
     assert server.wait_exit() == 0
     assert "imported after" not in server.log + client.log
 

@@ -106,7 +106,9 @@ def test_the_two_protocols_do_not_know_each_other() -> None:
         assert not imports(path) & (native | native_core), name(path)
 
 
-@pytest.mark.parametrize("heavy", ["rich", "aiohttp", "prometheus_client", "matplotlib", "mlvpn.lab", "mlvpn.monitor"])
+@pytest.mark.parametrize(
+    "heavy", ["rich", "aiohttp", "prometheus_client", "matplotlib", "mlvpn.lab", "mlvpn.monitor.server"]
+)
 def test_a_daemon_carries_nothing_it_does_not_need(heavy: str, daemon_modules: set[str]) -> None:
     assert heavy not in daemon_modules
 

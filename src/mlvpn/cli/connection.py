@@ -31,7 +31,7 @@ def ask(path: Path, command: str) -> dict[str, Any]:
         connection.settimeout(ANSWER_S)
         try:
             connection.connect(str(path))
-            connection.sendall(command.encode() + b"\n")
+            connection.sendall(f"v1 {command}\n".encode())
             line = connection.makefile("rb").readline()
         except PermissionError as error:
             raise PermissionDeniedError(f"{path}: only root may ask; try with sudo") from error

@@ -1,12 +1,18 @@
-"""The UNIX control socket: one word a line in, one JSON document a line out.
+"""The UNIX control socket: a line in, an answer out.
 
-    status   the versioned snapshot (docs/operating.md); additive only under one "schema" number
-    reload   re-read the configuration and apply the difference; says what changed or why not
-    quit     stop the daemon
+    v1 status   the versioned snapshot (docs/operating.md); additive only under one "schema" number
+    v1 reload   re-read the configuration and apply the difference; says what changed or why not
+    v1 stop     stop the daemon
+                each is answered with one JSON document on one line
+
+    status      MLVPN 2.x's own words with its own answers (monitor/legacy.py), for what has always asked them
+    metrics
+    quit        "bye.", and the connection ends
 
 Owns the socket's protocol and what keeps a hostile or slow client from harming the tunnel: few clients, short lines,
-an idle limit, a pause between answers, and nothing that waits for a client. Other renderings of the snapshot (MLVPN's
-JSON, HTTP) are made from the same snapshot elsewhere.
+an idle limit, a pause between answers, and nothing that waits for a client.
+
+As in MLVPN (control.c) its words may be in capitals, what follows them on the line is ignored, and so is an empty line.
 """
 
 from __future__ import annotations
@@ -19,9 +25,12 @@ from typing import Any
 
 from mlvpn.daemon import log
 from mlvpn.daemon.tasks import spawn
+from mlvpn.monitor import legacy
 
 SCHEMA = 1
-"""Version of everything this socket says."""
+"""Version of all answers to commands."""
+VERSION_WORD = "v1"
+"""Stands before a command: MLVPN's words are without it."""
 CLIENTS = 16
 LINE_BYTES = 256
 IDLE_S = 30.0
@@ -30,15 +39,17 @@ PAUSE_S = 0.01
 """Between two answers to one client: 16 that ask without end cost 1600 snapshots a second at most."""
 
 Command = Callable[[], Awaitable[dict[str, Any]]]
+Word = Callable[[], Awaitable[str]]
 
 _log = log.logger("control")
 
 
 class ControlServer:
-    """Serves the commands it is given, by name."""
+    """Serves the commands and MLVPN's words it is given, by name."""
 
-    def __init__(self, commands: dict[str, Command]) -> None:
+    def __init__(self, commands: dict[str, Command], words: dict[str, Word]) -> None:
         self._commands = commands
+        self._words = words
         self._clients: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
@@ -69,8 +80,12 @@ class ControlServer:
                     line = await reader.readline()
                 if not line:
                     break
-                answer = await self._answer(line)
-                writer.write(json.dumps(answer).encode() + b"\n")
+                first, *rest = line.decode("utf-8", "replace").split() or [""]
+                if first.lower() == "quit":
+                    writer.write(b"bye.")
+                    break
+                answer = await (self._answer(" ".join(rest)) if first == VERSION_WORD else self._answer_word(first))
+                writer.write(answer.encode())
                 async with asyncio.timeout(IDLE_S):
                     await writer.drain()
                 await asyncio.sleep(PAUSE_S)
@@ -79,9 +94,14 @@ class ControlServer:
         finally:
             writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
 
-    async def _answer(self, line: bytes) -> dict[str, Any]:
-        name = line.decode("utf-8", "replace").strip()
+    async def _answer(self, name: str) -> str:
         command = self._commands.get(name)
-        if command is None:
-            return {"schema": SCHEMA, "error": f"unknown command {name!r}; there are: {', '.join(self._commands)}"}
-        return {"schema": SCHEMA, **await command()}
+        known = ", ".join(self._commands)
+        answer = {"error": f"unknown command {name!r}; there are: {known}"} if command is None else await command()
+        return json.dumps({"schema": SCHEMA, **answer}) + "\n"
+
+    async def _answer_word(self, name: str) -> str:
+        if not name:
+            return ""
+        word = self._words.get(name.lower())
+        return legacy.UNKNOWN_COMMAND if word is None else await word()

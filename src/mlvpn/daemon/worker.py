@@ -4,7 +4,7 @@ Owns the order of start and end, reload, what each event of the core causes, and
 not own packets (bridge.py), sockets (links.py), the script (script.py) or the protocol (core).
 
     drop root -> read config -> script, device, control socket -> keys -> core, bridge, links -> Running TERM, INT,
-    QUIT or `quit`: tell the peer -> script called down -> exit 0        HUP or `reload`: apply the difference
+    QUIT or `stop`: tell the peer -> script called down -> exit 0        HUP or `reload`: apply the difference
 
 After the drop the root directory is empty: whatever Python imports late is missing. So everything is imported before,
 and ``late_imports`` says what was not.
@@ -33,7 +33,7 @@ from mlvpn.config.file import decode
 from mlvpn.config.load import parse
 from mlvpn.config.model import Config
 from mlvpn.core.events import Event, LinkDown, LinkUp, Log, SocketWanted
-from mlvpn.core.interface import Core
+from mlvpn.core.interface import Core, LinkSnapshot
 from mlvpn.daemon import log, protocols
 from mlvpn.daemon.bridge import Bridge
 from mlvpn.daemon.control import ControlServer
@@ -45,6 +45,7 @@ from mlvpn.daemon.script import StatusScript
 from mlvpn.daemon.tasks import spawn
 from mlvpn.daemon.title import worker_title
 from mlvpn.errors import Error
+from mlvpn.monitor import legacy
 from mlvpn.system import privileges
 from mlvpn.system.memory import keep_freed_memory
 from mlvpn.system.netlink import Netlink
@@ -113,7 +114,10 @@ class Worker:
         self._notifier = notifier
         self._title = ""
         self._life = Life(options)
-        self._control = ControlServer({"status": self._status, "reload": self._reload_asked, "quit": self._quit_asked})
+        self._control = ControlServer(
+            {"status": self._status, "reload": self._reload_asked, "stop": self._stop_asked},
+            {"status": self._status_of_mlvpn, "metrics": self._metrics_of_mlvpn},
+        )
         self._reload_turn = asyncio.Lock()
         self._netlink = Netlink()
         self._interfaces = Interfaces()
@@ -282,8 +286,21 @@ class Worker:
 
     async def _status(self) -> dict[str, Any]:
         core = self._core.snapshot(time.monotonic_ns())
-        links = [{**link, **self._bridge.describe(link["name"])} for link in core["links"]]
+        links = [{**link, **self._describe(link)} for link in core["links"]]
         return {**self._life.describe(self._config, self._tun), **core, "links": links}
+
+    def _describe(self, link: LinkSnapshot) -> dict[str, Any]:
+        """Return what the core does not know of a link: its socket, its configuration."""
+        config = self._config.link(link["name"]) or self._config.link(link["name"].rpartition("/")[0])
+        settings = legacy.link_settings(config) if config else {}
+        disconnects = {"disconnects": link["went_down"]} if "went_down" in link else {}
+        return {**self._bridge.describe(link["name"]), **settings, **disconnects}
+
+    async def _status_of_mlvpn(self) -> str:
+        return legacy.status(await self._status(), time.time())
+
+    async def _metrics_of_mlvpn(self) -> str:
+        return legacy.metrics(await self._status(), time.time())
 
     async def _reload_asked(self) -> dict[str, Any]:
         try:
@@ -291,7 +308,7 @@ class Worker:
         except Error as error:
             return {"error": str(error), "exit_code": error.exit_code}
 
-    async def _quit_asked(self) -> dict[str, Any]:
+    async def _stop_asked(self) -> dict[str, Any]:
         self._stop()
         return {"stopping": True}
 

@@ -97,7 +97,7 @@ class Daemon:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(STOP_TIMEOUT_S)
             sock.connect(str(self._control_path))
-            sock.sendall(b"status\n")
+            sock.sendall(b"v1 status\n")
             answer: dict[str, Any] = json.loads(sock.makefile().readline())
         return answer
 

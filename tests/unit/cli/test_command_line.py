@@ -114,5 +114,5 @@ def test_a_daemon_does_not_carry_what_only_commands_need() -> None:
     modules = set(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.split())
     assert "mlvpn.daemon.worker" in modules
     assert modules.isdisjoint(
-        {"rich", "matplotlib", "aiohttp", "prometheus_client", "mlvpn.lab", "cffi", "mlvpn.monitor"}
+        {"rich", "matplotlib", "aiohttp", "prometheus_client", "mlvpn.lab", "cffi", "mlvpn.monitor.server"}
     )

@@ -73,7 +73,7 @@ class Answering:
         while True:
             client, _ = self._listener.accept()
             with client, client.makefile("rwb") as stream:
-                command = stream.readline().decode().strip()
+                command = stream.readline().decode().strip().removeprefix("v1 ")
                 if command == "":
                     return
                 stream.write(json.dumps(self._answers[command]).encode() + b"\n")

@@ -23,6 +23,9 @@ def serve(path: Path, body: Callable[[Client], Awaitable[None]]) -> None:
     async def status() -> dict[str, Any]:
         return {"name": "home"}
 
+    async def mlvpns() -> str:
+        return '{"tunnels": [\n]}\n'
+
     async def limited() -> None:
         writers = []
 
@@ -34,7 +37,7 @@ def serve(path: Path, body: Callable[[Client], Awaitable[None]]) -> None:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(path))
         listener.listen(100)
-        server = ControlServer({"status": status})
+        server = ControlServer({"status": status}, {"status": mlvpns})
         await server.start(listener)
         async with asyncio.timeout(5):
             await body(client)
@@ -49,10 +52,20 @@ def serve(path: Path, body: Callable[[Client], Awaitable[None]]) -> None:
 def test_a_command_a_line_an_answer_a_line(tmp_path: Path) -> None:
     async def body(client: Client) -> None:
         reader, writer = await client()
-        writer.write(b"status\n \tstatus \r\nno such thing\n")
+        writer.write(b"v1 status\nv1  \tstatus \r\nv1 no such thing\n")
         answers = [json.loads(await reader.readline()) for _ in range(3)]
         assert answers[:2] == [{"schema": control.SCHEMA, "name": "home"}] * 2
         assert answers[2]["error"] == "unknown command 'no such thing'; there are: status"
+
+    serve(tmp_path / "s", body)
+
+
+def test_mlvpns_words_have_mlvpns_answers(tmp_path: Path) -> None:
+    async def body(client: Client) -> None:
+        reader, writer = await client()
+        writer.write(b"status\r\n\nSTATUS of everything\nstats\nquit\nstatus\n")
+        both = b'{"tunnels": [\n]}\n' * 2
+        assert await reader.read() == both + b'{"error": "unknown command"}\n' + b"bye."
 
     serve(tmp_path / "s", body)
 
@@ -83,7 +96,7 @@ def test_more_clients_than_allowed_are_refused_and_the_others_served(tmp_path: P
     async def body(client: Client) -> None:
         clients = [await client() for _ in range(control.CLIENTS)]
         for reader, writer in clients:
-            writer.write(b"status\n")
+            writer.write(b"v1 status\n")
             assert json.loads(await reader.readline())["name"] == "home"
         reader, _ = await client()
         assert await reader.read() == b""
@@ -91,7 +104,7 @@ def test_more_clients_than_allowed_are_refused_and_the_others_served(tmp_path: P
         await clients[0][1].wait_closed()
         while True:  # the place is free once the server has seen the end of the connection
             reader, writer = await client()
-            writer.write(b"status\n")
+            writer.write(b"v1 status\n")
             try:
                 if await reader.readline():
                     return
@@ -107,9 +120,9 @@ def test_a_client_that_reads_nothing_stalls_only_itself(tmp_path: Path, monkeypa
 
     async def body(client: Client) -> None:
         _, deaf = await client()
-        deaf.write(b"status\n" * 200_000)
+        deaf.write(b"v1 status\n" * 200_000)
         reader, writer = await client()
-        writer.write(b"status\n")
+        writer.write(b"v1 status\n")
         assert json.loads(await reader.readline())["name"] == "home"
 
     serve(tmp_path / "s", body)

@@ -10,7 +10,6 @@ should it be one that adapts, because packets that need no fragmenting cost a fr
 
 from __future__ import annotations
 
-
 from mlvpn.burst.secretbox import OVERHEAD_BYTES, make_box
 from mlvpn.core.burst_io import Train
 from mlvpn.core.icmp import too_big
