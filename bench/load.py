@@ -62,9 +62,17 @@ def bulk(
     with _listening(server, ["iperf3", "-s", "-1", "-p", port, "--forceflush"], "listening"):
         cpu_s = running.cpu_seconds()
         command = ["iperf3", "-c", running.server_address, "-p", port, "-J", *options]
-        received = json.loads(sender.run(command, timeout_s=seconds + 30))["end"]["sum_received"]
+        received = _received(sender.run(command, timeout_s=seconds + 30))
         cpu_s = running.cpu_seconds() - cpu_s
     return Bulk(received["bits_per_second"], cpu_s / (received["bytes"] / 1e9))
+
+
+def _received(report: str) -> dict[str, float]:
+    """Return what the receiving end of iperf3 counted, of all flows together."""
+    received: dict[str, float] = json.loads(report)["end"]["sum_received"]
+    if not received["bytes"]:
+        raise SystemFailure("iperf3 carried nothing")
+    return received
 
 
 @contextmanager

@@ -11,9 +11,9 @@ import argparse
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,9 @@ from rich.table import Table
 
 from bench import flame, load, sampler
 from bench.report import RESULTS, figure
+from bench.subject import SOURCE, frozen_sources
 from bench.systems import MTU_BYTES, Running, install
+from bench.trial import go_first
 from mlvpn.errors import Error, PermissionDeniedError, SystemFailure
 from mlvpn.lab.daemons import CLOCK_TICKS, ENDS, Daemon, Tunnel, our_daemon, stat_fields
 from mlvpn.lab.topology import Lab, LinkSpec
@@ -109,8 +111,8 @@ def profile(kind: Load, kernels: str, seconds: float, console: Console) -> None:
         tunnel = stack.enter_context(Tunnel(lab, command=command, general={"mtu": MTU_BYTES}))
         ends = {"client": tunnel.client, "server": tunnel.server}
         running = Running(tunnel.address("server"), tunnel.interface, list(ends.values()))
-        traffic = threading.Thread(target=kind.run, args=(lab, running, seconds + 2 * SETTLE_S))
-        traffic.start()
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        traffic = pool.submit(kind.run, lab, running, seconds + 2 * SETTLE_S)
         time.sleep(SETTLE_S)
         paths = {end: tunnel.config_path(end).with_suffix(".stacks") for end in ENDS}
         for end in ENDS:
@@ -119,7 +121,7 @@ def profile(kind: Load, kernels: str, seconds: float, console: Console) -> None:
         time.sleep(seconds)
         after = {end: usage(ends[end]) for end in ENDS}
         profiles = {end: flame.read(samples(ends[end], paths[end]), LOOP) for end in ENDS}
-        traffic.join()
+        traffic.result()
     for end, role in zip(ENDS, ("sends", "receives"), strict=True):
         used = after[end].since(before[end])
         title = f"{kind.name}, {kernels} kernels, the end that {role}"
@@ -157,6 +159,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--pps", type=int, default=40_000, help="rate of the small datagrams")
     parser.add_argument("--bytes", type=int, default=64, help="size of the small datagrams")
+    parser.add_argument("--source", type=Path, default=SOURCE, metavar="DIR", help="src of the tree to measure")
     options = parser.parse_args(arguments)
     loads = {"bulk": Load("bulk", _bulk), "small": Load("small", partial(_small, options.pps, options.bytes))}
     console = Console(width=150)
@@ -164,10 +167,13 @@ def main(arguments: Sequence[str]) -> int:
         if os.geteuid() != 0:
             raise PermissionDeniedError("profile: network namespaces need root; run it with sudo")
         install(load.PACKAGES)
+        go_first()
         RESULTS.mkdir(exist_ok=True)
-        for kernels in options.kernels.split(","):
-            for name in options.loads.split(","):
-                profile(loads[name], kernels, options.seconds, console)
+        with frozen_sources(options.source) as sources:
+            os.environ["PYTHONPATH"] = str(sources)
+            for kernels in options.kernels.split(","):
+                for name in options.loads.split(","):
+                    profile(loads[name], kernels, options.seconds, console)
     except Error as error:
         print(error, file=sys.stderr)
         return error.exit_code

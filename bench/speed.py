@@ -24,7 +24,9 @@ from rich.console import Console
 from bench import load, scaling
 from bench.report import RESULTS, Results, figure, write_json
 from bench.speed_tables import plot, print_tables
+from bench.subject import SOURCE, frozen_sources
 from bench.systems import SYSTEMS, Running, System, install, start
+from bench.trial import go_first
 from mlvpn.errors import Error, PermissionDeniedError
 from mlvpn.lab.topology import Lab, LinkSpec
 
@@ -32,6 +34,8 @@ REFERENCES = ("wireguard-go", "mlvpn-c")
 BLAST_SECONDS = 1.0
 DATAGRAM_BYTES = (64, 1400)
 FLOWS = (1, 8)
+FIRST_COLUMN, COLUMN = 60, 28
+"""Characters; a table wider than the terminal can still be read in a file, a squeezed one cannot."""
 
 Named = TypeVar("Named")
 Figures = Iterator[tuple[str, float]]
@@ -153,6 +157,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rows", type=_chosen(groups), default=GROUPS, help=", ".join(groups))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each transfer")
+    parser.add_argument("--source", type=Path, default=SOURCE, metavar="DIR", help="src of the tree to measure")
     parser.add_argument("--name", default="speed", help="of the files in bench/results")
     return parser.parse_args(arguments)
 
@@ -182,24 +187,21 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if os.geteuid() != 0:
             raise PermissionDeniedError("bench: network namespaces need root; run it with sudo")
+        go_first()
         systems = available(options.systems)
-        install(
-            {
-                command: package
-                for item in [load.PACKAGES, *(s.packages for s in systems)]
-                for command, package in item.items()
-            }
-        )
-        results = measure(options.rows, systems, options.rounds, options.seconds)
+        for packages in (load.PACKAGES, *(system.packages for system in systems)):
+            install(packages)
+        with frozen_sources(options.source) as sources:
+            os.environ["PYTHONPATH"] = str(sources)
+            results = measure(options.rows, systems, options.rounds, options.seconds)
     except Error as error:
         print(error, file=sys.stderr)
         return error.exit_code
     names = [system.name for system in systems]
     path = write_json(options.name, {"systems": names, "seconds": options.seconds, "rows": results.values})
     plot(results, names, RESULTS / f"{options.name}.svg")
-    print_tables(
-        results, names, REFERENCES, Console(width=max(shutil.get_terminal_size().columns, 60 + 28 * len(names)))
-    )
+    width = max(shutil.get_terminal_size().columns, FIRST_COLUMN + COLUMN * len(names))
+    print_tables(results, names, REFERENCES, Console(width=width))
     print(f"every value: {path}")
     return 0
 

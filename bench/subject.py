@@ -29,10 +29,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
+def frozen_sources(source: Path = SOURCE) -> Iterator[Path]:
+    """Copy the sources; yield the directory to import them from."""
+    with tempfile.TemporaryDirectory(prefix="mlvpn-bench-") as copy:
+        shutil.copytree(source / "mlvpn", Path(copy) / "mlvpn", ignore=shutil.ignore_patterns("__pycache__"))
+        yield Path(copy)
+
+
+@contextmanager
 def frozen_daemon(options: argparse.Namespace) -> Iterator[Command]:
     """Copy the sources; yield how to start a daemon from the copy."""
-    with tempfile.TemporaryDirectory(prefix="mlvpn-bench-") as copy:
-        shutil.copytree(options.source / "mlvpn", Path(copy) / "mlvpn", ignore=shutil.ignore_patterns("__pycache__"))
+    with frozen_sources(options.source) as copy:
 
         def command(config: Path, name: str) -> list[str]:
             return ["env", f"MLVPN_KERNELS={options.kernels}", f"PYTHONPATH={copy}", *our_daemon(config, name)]
