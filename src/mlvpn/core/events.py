@@ -13,6 +13,12 @@ Address = tuple[str, int] | tuple[str, int, int, int]
 """A socket address as the socket module gives and takes it (IPv4 and IPv6)."""
 
 
+def describe_address(address: Address) -> str:
+    """Return an address as people write it."""
+    host, port = address[0], address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @dataclass(frozen=True, slots=True)
 class LinkUp:
     """A link carries traffic from now on."""

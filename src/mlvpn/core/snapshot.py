@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mlvpn import burst
 from mlvpn.core import counters, scheduler
-from mlvpn.core.events import Address
+from mlvpn.core.events import describe_address
 from mlvpn.core.interface import CoreSnapshot, LinkSnapshot
 from mlvpn.core.link import Link, LinkState
 from mlvpn.units import NS_PER_MS, NS_PER_S
@@ -56,8 +56,8 @@ def _describe_link(link: Link, eligible: list[Link], fastest_ns: float, now_ns: 
         reason=link.reason or None,
         role=_role(link, eligible),
         fallback_only=link.fallback,
-        local=_address(link.local),
-        remote=_address(link.remote),
+        local=describe_address(link.local) if link.local else None,
+        remote=describe_address(link.remote) if link.remote else None,
         rtt_ms=_ms(estimate.rtt_ns) if estimate.rtt_ns else None,
         rtt_min_ms=_ms(estimate.rtt_min_ns) if estimate.rtt_ns else None,
         jitter_ms=_ms(estimate.jitter_ns),
@@ -98,13 +98,6 @@ def _role(link: Link, eligible: list[Link]) -> str:
 
 def _slots(values: object) -> dict[str, int]:
     return {name: getattr(values, name) for name in type(values).__slots__}  # type: ignore[attr-defined]
-
-
-def _address(address: Address | None) -> str | None:
-    if address is None:
-        return None
-    host, port = address[0], address[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _ms(ns: float) -> float:

@@ -23,7 +23,7 @@ from mlvpn.core import scheduler
 from mlvpn.core.agreement import Offer, Random, Session
 from mlvpn.core.burst_io import Delivery, ReceivedTrain, Train
 from mlvpn.core.counters import TunnelCounters
-from mlvpn.core.events import Address, Event, Level, LinkDown, LinkUp, Log, SocketWanted
+from mlvpn.core.events import Address, Event, Level, LinkDown, LinkUp, Log, SocketWanted, describe_address
 from mlvpn.core.handshake import Handshake
 from mlvpn.core.interface import CoreSnapshot, Matching
 from mlvpn.core.link import Link, LinkState
@@ -558,9 +558,3 @@ def _uniform(data: bytes, size: int) -> bool:
     """Say whether the first and the last datagram of a train are of one type and one session."""
     last = (len(data) - 1) // size * size
     return data[0] == data[last] and data[8:12] == data[last + 8 : last + 12] and size >= HEADER_BYTES
-
-
-def describe_address(address: Address) -> str:
-    """Return an address as people write it."""
-    host, port = address[0], address[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

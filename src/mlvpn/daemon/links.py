@@ -19,9 +19,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from mlvpn.config.model import General, LinkConfig
-from mlvpn.core.events import Address
+from mlvpn.core.events import Address, describe_address
 from mlvpn.core.interface import Core
-from mlvpn.core.tunnel import describe_address
 from mlvpn.daemon import log
 from mlvpn.daemon.bridge import Bridge
 from mlvpn.daemon.interfaces import Interfaces

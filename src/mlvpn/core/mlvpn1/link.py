@@ -14,7 +14,7 @@ from __future__ import annotations
 from enum import Enum
 
 from mlvpn.config.model import LinkConfig
-from mlvpn.core.events import Address
+from mlvpn.core.events import Address, describe_address
 from mlvpn.core.interface import LinkSnapshot
 from mlvpn.core.mlvpn1.flow import Flow
 from mlvpn.wire.mlvpn1 import NO_TIMESTAMP, TIMESTAMP_MODULUS, Header, timestamp
@@ -172,8 +172,8 @@ class Link:
             "state": self.state.value,
             "reason": reason,
             "fallback_only": self.config.fallback_only,
-            "local": _shown(self.local),
-            "remote": _shown(self.remote),
+            "local": describe_address(self.local) if self.local else None,
+            "remote": describe_address(self.remote) if self.remote else None,
             "rtt_ms": self.srtt_ms,
             "loss_ratio": self.loss_ratio,
             "sent_bps": self.sent_bps,
@@ -216,10 +216,3 @@ class Link:
         if count > 1:
             self._loss_seen = (self._loss_seen << count - 1 | (1 << count - 1) - 1) & _LOSS_MASK
             self._loss_newest = seq + count - 1
-
-
-def _shown(address: Address | None) -> str | None:
-    if address is None:
-        return None
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
