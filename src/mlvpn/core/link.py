@@ -214,14 +214,18 @@ class Link:
         self.proved_ns = now_ns
         return True
 
-    def may_come_up(self, now_ns: int) -> bool:
-        """Say whether a link that is not up has given enough evidence."""
+    def may_come_up(self, alone: bool, now_ns: int) -> bool:
+        """Say whether a link that is not up has given enough evidence; ``alone``: no other is up, caution helps
+        nobody."""
         if self.state == LinkState.SUSPECT:
             return True
         if self.state not in (LinkState.PROBING, LinkState.DOWN) or not self.socket_open:
             return False
-        needed = PONGS_TO_RETURN if self._flaps else 1
-        return self._pongs >= needed and self.mtu.first_answer and now_ns >= self._return_ns
+        if not self.mtu.first_answer:
+            return False
+        if alone or not self._flaps:
+            return self._pongs >= 1
+        return self._pongs >= PONGS_TO_RETURN and now_ns >= self._return_ns
 
     def come_up(self, now_ns: int) -> None:
         if self.state != LinkState.SUSPECT:

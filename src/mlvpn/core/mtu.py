@@ -1,9 +1,12 @@
 """The largest datagram one link carries: probed with padded datagrams, DF set (DPLPMTUD, RFC 8899).
 
     SEARCHING --acknowledged or refused--> next size ... --nothing larger left--> DONE --10 minutes--> SEARCHING
-    any --path_mtu from the kernel, or black hole--> SEARCHING below it
+    any --path_mtu from the kernel--> SEARCHING below it
+    DONE --much is lost--> the size in use is probed again --refused--> SEARCHING below it
 
-The largest size is tried first, because it nearly always passes; only then a bisection. Sizes are UDP payload bytes.
+The largest size is tried first, because it nearly always passes; only then a bisection. A probe without an answer says
+something of its size only if something small got through after it: a dead link refuses nothing. Sizes are UDP payload
+bytes.
 
 Owns the sizes and when to probe. Does not own sending the probe.
 """
@@ -19,6 +22,12 @@ SMALLEST_PATH_MTU = 1280
 """IPv6's least MTU (RFC 8200, section 5): every link is taken to carry this without a probe."""
 STEP_BYTES = 8
 PROBE_TRIES = 3
+DOUBT_TRIES = 6
+"""More, for a size that has been in use: on a link that loses much, probes are lost like everything else."""
+DOUBT_EVERY_NS = 1 * NS_PER_S
+PROBE_EVERY_NS = 100 * NS_PER_MS
+MAX_PROBE_EVERY_NS = 2 * NS_PER_S
+"""A link on which nothing gets through is probed ever more seldom."""
 REPROBE_NS = 600 * NS_PER_S
 
 
@@ -34,6 +43,9 @@ class MtuSearch:
         self._ceiling_bytes = LARGEST_PATH_MTU - self.overhead_bytes
         self._probing_bytes = self._ceiling_bytes
         self._tries = 0
+        self._probed_ns: int | None = None
+        self._pause_ns = PROBE_EVERY_NS
+        self._doubted_ns = now_ns
         self._next_probe_ns = now_ns
 
     @property
@@ -44,11 +56,16 @@ class MtuSearch:
     def due_ns(self) -> int:
         return self._next_probe_ns
 
-    def take_probe(self, rtt_ns: float, now_ns: int) -> int | None:
-        """Return the size to probe now, or None; the one before counts as refused after ``PROBE_TRIES``."""
+    def take_probe(self, rtt_ns: float, proved_ns: int, now_ns: int) -> int | None:
+        """Return the size to probe now, or None; the one before counts as refused after ``PROBE_TRIES``.
+
+        ``proved_ns``: when it was last seen that anything of ours gets through.
+        """
         if now_ns < self._next_probe_ns:
             return None
-        if self._tries >= PROBE_TRIES:
+        if self._probed_ns is not None:
+            self._judge_silence(proved_ns > self._probed_ns + rtt_ns)
+        if self._tries >= (PROBE_TRIES if self._probing_bytes > self.datagram_bytes else DOUBT_TRIES):
             self._refused(now_ns)
         elif not self._probing_bytes:
             self._probing_bytes = self._ceiling_bytes = LARGEST_PATH_MTU - self.overhead_bytes
@@ -56,9 +73,14 @@ class MtuSearch:
                 self._finish(now_ns)
         if not self._probing_bytes:
             return None
-        self._tries += 1
-        self._next_probe_ns = now_ns + max(int(2 * rtt_ns), 100 * NS_PER_MS)
+        self._probed_ns = now_ns
+        self._next_probe_ns = now_ns + max(int(2 * rtt_ns), self._pause_ns)
         return self._probing_bytes
+
+    def _judge_silence(self, alive: bool) -> None:
+        """Count a probe that was not answered, if the link is alive."""
+        self._tries += alive
+        self._pause_ns = PROBE_EVERY_NS if alive else min(2 * self._pause_ns, MAX_PROBE_EVERY_NS)
 
     def acknowledged(self, size: int, now_ns: int) -> None:
         """Learn that a probe of ``size`` came through."""
@@ -73,24 +95,28 @@ class MtuSearch:
         if ceiling < self._ceiling_bytes:
             self._ceiling_bytes = ceiling
             self.datagram_bytes = min(self.datagram_bytes, ceiling)
-            self._probing_bytes, self._tries, self._next_probe_ns = ceiling, 0, now_ns
+            self._begin(ceiling, now_ns)
 
-    def black_hole(self, now_ns: int) -> None:
-        """Learn that large datagrams vanish while small ones pass: search anew from below."""
-        if self.path_mtu_bytes > SMALLEST_PATH_MTU:
-            self._ceiling_bytes = self.datagram_bytes - STEP_BYTES
-            self.datagram_bytes = SMALLEST_PATH_MTU - self.overhead_bytes
-            self._next_size(now_ns)
+    def doubt(self, now_ns: int) -> None:
+        """Learn that much is lost: make sure that it is not the large ones only, as on a path that has changed."""
+        idle = not self._probing_bytes and now_ns - self._doubted_ns >= DOUBT_EVERY_NS
+        if idle and self.path_mtu_bytes > SMALLEST_PATH_MTU:
+            self._doubted_ns = now_ns
+            self._begin(self.datagram_bytes, now_ns)
+
+    def _begin(self, size: int, now_ns: int) -> None:
+        self._probing_bytes, self._tries, self._probed_ns, self._next_probe_ns = size, 0, None, now_ns
+        self._pause_ns = PROBE_EVERY_NS
 
     def _refused(self, now_ns: int) -> None:
         self.first_answer = True
+        if self._probing_bytes <= self.datagram_bytes:
+            self.datagram_bytes = min(SMALLEST_PATH_MTU - self.overhead_bytes, self._probing_bytes)
         self._ceiling_bytes = self._probing_bytes - STEP_BYTES
         self._next_size(now_ns)
 
     def _next_size(self, now_ns: int) -> None:
-        self._tries = 0
-        self._probing_bytes = self._middle()
-        self._next_probe_ns = now_ns
+        self._begin(self._middle(), now_ns)
         if not self._probing_bytes:
             self._finish(now_ns)
 
@@ -102,6 +128,4 @@ class MtuSearch:
         return self.datagram_bytes + (room + STEP_BYTES) // 2 // STEP_BYTES * STEP_BYTES
 
     def _finish(self, now_ns: int) -> None:
-        self._probing_bytes = 0
-        self._tries = 0
-        self._next_probe_ns = now_ns + REPROBE_NS
+        self._begin(0, now_ns + REPROBE_NS)

@@ -47,6 +47,8 @@ HANDSHAKE_AGAIN_NS = 1 * NS_PER_S
 HOUSEKEEPING_NS = 1 * NS_PER_S
 PROBING_PATIENCE_NS = 2 * NS_PER_S
 """A link that starts over (the peer restarted) is not announced as down for this long."""
+DOUBT_MTU_LOSS_RATIO = 0.05
+"""A link that loses more may have got a smaller MTU without a word."""
 FEATURES = Feature.SLICES
 
 
@@ -327,7 +329,8 @@ class NativeTunnel:
     # --- links
 
     def _come_up_if_proven(self, link: Link, now_ns: int) -> None:
-        if link.may_come_up(now_ns):
+        alone = not any(other.state == LinkState.UP for other in self.links)
+        if link.may_come_up(alone, now_ns):
             self._come_up(link, now_ns)
 
     def _come_up(self, link: Link, now_ns: int) -> None:
@@ -378,7 +381,9 @@ class NativeTunnel:
             ping = frame.pack_ping(Ping(token, link.config.fallback_only))
             self.sender.send_control(link, ping, now_ns)
         if link.socket_open and link.remote is not None and link.state != LinkState.DOWN:
-            size = link.mtu.take_probe(link.estimator.rtt_ns, now_ns)
+            if link.estimator.loss_ratio > DOUBT_MTU_LOSS_RATIO:
+                link.mtu.doubt(now_ns)
+            size = link.mtu.take_probe(link.estimator.rtt_ns, link.proved_ns, now_ns)
             if size is not None:
                 body = frame.pack_mtu_probe(size, size - OVERHEAD_BYTES)
                 self.sender.send_control(link, body, now_ns)

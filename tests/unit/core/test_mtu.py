@@ -18,7 +18,7 @@ def probe_until_done(search: MtuSearch, path_mtu_bytes: int, now_ns: int = 0) ->
     start_ns, probes = now_ns, 0
     while search.due_ns() < now_ns + mtu.REPROBE_NS // 2:
         now_ns = max(now_ns, search.due_ns())
-        size = search.take_probe(RTT_NS, now_ns)
+        size = search.take_probe(RTT_NS, now_ns, now_ns)
         if size is None:
             continue
         probes += 1
@@ -55,9 +55,9 @@ def test_a_path_that_answers_nothing_keeps_the_least_size() -> None:
 
 def test_nothing_is_sent_before_it_is_due() -> None:
     search = MtuSearch(False, 5)
-    assert search.take_probe(RTT_NS, 4) is None
-    assert search.take_probe(RTT_NS, 5) == 1472
-    assert search.take_probe(RTT_NS, 6) is None
+    assert search.take_probe(RTT_NS, 0, 4) is None
+    assert search.take_probe(RTT_NS, 0, 5) == 1472
+    assert search.take_probe(RTT_NS, 0, 6) is None
 
 
 def test_the_kernel_can_limit_it() -> None:
@@ -83,13 +83,36 @@ def test_a_limit_above_what_is_used_changes_nothing() -> None:
     assert search.path_mtu_bytes == before
 
 
-def test_a_black_hole_is_found_again_from_below() -> None:
+def test_a_path_that_shrank_is_found_again_from_below() -> None:
     search = MtuSearch(False, 0)
     probe_until_done(search, 1500)
-    search.black_hole(10 * NS_PER_S)
-    assert search.path_mtu_bytes == 1280
+    search.doubt(10 * NS_PER_S)
+    assert search.path_mtu_bytes == 1500, "until it is proved"
     probe_until_done(search, 1450, 10 * NS_PER_S)
     assert 1450 - 2 * mtu.STEP_BYTES < search.path_mtu_bytes <= 1450
+
+
+def test_a_doubt_without_reason_changes_nothing_and_costs_one_probe_a_second() -> None:
+    search = MtuSearch(False, 0)
+    now_ns = 10 * NS_PER_S
+    _, first = probe_until_done(search, 1500)
+    search.doubt(now_ns)
+    _, second = probe_until_done(search, 1500, now_ns)
+    search.doubt(now_ns + mtu.DOUBT_EVERY_NS - 1)
+    assert (first, second) == (1, 1)
+    assert search.path_mtu_bytes == 1500
+    assert search.due_ns() > now_ns + mtu.DOUBT_EVERY_NS
+
+
+def test_a_dead_link_refuses_nothing() -> None:
+    search = MtuSearch(False, 0)
+    probes = 0
+    for now_ns in range(0, 60 * NS_PER_S, 10 * NS_PER_MS):
+        size = search.take_probe(RTT_NS, 0, now_ns)
+        probes += size is not None
+        assert size in (None, 1472)
+    assert not search.first_answer
+    assert probes < 40, "ever more seldom"
 
 
 def test_it_looks_for_more_after_a_while() -> None:
