@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from mlvpn.core.resequencer import HOLD_NS
 from sim.simulator import MS, End, Simulator, udp_frame, udp_number
@@ -59,7 +60,7 @@ class Stream:
     def longest_gap_ns(self, since_ns: int, until_ns: int) -> int:
         """Return the longest time without an arrival."""
         times = [since_ns, *sorted(at for at in self.arrived_ns.values() if since_ns <= at <= until_ns), until_ns]
-        return max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+        return max(later - earlier for earlier, later in pairwise(times))
 
     def arrived_bytes(self, size: int, since_ns: int, until_ns: int) -> int:
         return size * sum(since_ns <= at < until_ns for at in self.arrived_ns.values())
