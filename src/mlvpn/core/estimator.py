@@ -41,6 +41,26 @@ MAX_QUEUE_TARGET_NS = 30 * NS_PER_MS
 JITTER_WEIGHT = 1 / 32
 
 
+class WindowedMinimum:
+    """The least value of the last ``BASE_BUCKETS`` buckets of time; O(1) in memory."""
+
+    __slots__ = ("_buckets",)
+
+    def __init__(self) -> None:
+        self._buckets: deque[tuple[int, int]] = deque()
+
+    def note(self, value: int, now_ns: int) -> int:
+        """Take a value; return the least one of the window."""
+        buckets, bucket = self._buckets, now_ns // BASE_BUCKET_NS
+        if buckets and buckets[-1][0] == bucket:
+            buckets[-1] = (bucket, min(value, buckets[-1][1]))
+        else:
+            buckets.append((bucket, value))
+        while buckets[0][0] <= bucket - BASE_BUCKETS:
+            buckets.popleft()
+        return min(least for _, least in buckets)
+
+
 class _Mark(NamedTuple):
     """One report, as an end of a rate sample."""
 
@@ -70,12 +90,15 @@ class Estimator:
         self.ack_ns = 0.0
         """Smoothed time from sending a datagram to its acknowledgement, feedback interval included."""
         self.ack_deviation_ns = 0.0
+        self.ack_min_ns = 0
+        """Least of it lately: the loop without any queue, at either end or between."""
         self.rtt_ns = 0.0
         self.rtt_deviation_ns = 0.0
         self.rtt_min_ns = 0
         self.loss_ratio = 0.0
         self._marks: deque[_Mark] = deque()
-        self._buckets: deque[tuple[int, int]] = deque()
+        self._least_delay = WindowedMinimum()
+        self._least_ack = WindowedMinimum()
         self._recent: deque[int] = deque(maxlen=8)
         self._loss_marks: deque[tuple[int, int, int]] = deque()
 
@@ -95,8 +118,9 @@ class Estimator:
         self.rtt_ns += (sample_ns - self.rtt_ns) / 8
         self.rtt_min_ns = min(self.rtt_min_ns, sample_ns)
 
-    def on_ack(self, sample_ns: int) -> None:
+    def on_ack(self, sample_ns: int, now_ns: int) -> None:
         """Take the time from sending the highest acknowledged datagram to now."""
+        self.ack_min_ns = self._least_ack.note(sample_ns, now_ns)
         if not self.ack_ns:
             self.ack_ns, self.ack_deviation_ns = float(sample_ns), sample_ns / 4
             return
@@ -139,15 +163,7 @@ class Estimator:
         self.queue_ns = min(list(self._recent)[-reach:]) - self.base_delay_ns
 
     def _note_base(self, delay_ns: int, now_ns: int) -> None:
-        bucket = now_ns // BASE_BUCKET_NS
-        if self._buckets and self._buckets[-1][0] == bucket:
-            delay_in_bucket = min(delay_ns, self._buckets[-1][1])
-            self._buckets[-1] = (bucket, delay_in_bucket)
-        else:
-            self._buckets.append((bucket, delay_ns))
-        while self._buckets[0][0] <= bucket - BASE_BUCKETS:
-            self._buckets.popleft()
-        self.base_delay_ns = min(delay for _, delay in self._buckets)
+        self.base_delay_ns = self._least_delay.note(delay_ns, now_ns)
         if delay_ns <= self.base_delay_ns + 1 * NS_PER_MS:
             self.base_seen_ns = now_ns
 

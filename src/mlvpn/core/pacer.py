@@ -93,7 +93,7 @@ class Pacer:
 
         ``wanted``: more waits than pacing lets out. ``may_refresh``: no other link is in REFRESH.
         """
-        queue_ns, target_ns = estimate.queue_ns, estimate.queue_target_ns
+        target_ns = estimate.queue_target_ns
         self._change_phase(estimate, wanted, may_refresh, now_ns)
         gain = self._gain(estimate, wanted, now_ns)
         base_bps = estimate.capacity_bps
@@ -102,7 +102,7 @@ class Pacer:
         self.pace_bps = base_bps * gain
         if self.ceiling_bps:
             self.pace_bps = min(self.pace_bps, self.ceiling_bps)
-        loop_ns = max(estimate.ack_ns - queue_ns, estimate.rtt_min_ns) + 2 * target_ns
+        loop_ns = max(estimate.ack_min_ns, estimate.rtt_min_ns) + 2 * target_ns
         loop_ns += feedback_interval_ns(estimate.rtt_min_ns)
         self.flight_limit_bytes = max(estimate.capacity_bps * loop_ns / 8e9, MIN_FLIGHT_BYTES)
 

@@ -1,7 +1,7 @@
 """Pieces: what has arrived of a run, on its way to the TUN.
 
 A piece is one PACKETS body or neighbouring slices of one super-packet (the burst kernels have joined them). It becomes
-one TUN write per packet, or a single one for all its slices.
+one TUN write per packet, or a single one for all its slices and those of the pieces that extend it.
 
 Owns reading a data body into a piece and a piece into TUN frames. Does not own order (`core/resequencer.py`).
 """
@@ -9,6 +9,7 @@ Owns reading a data body into a piece and a piece into TUN frames. Does not own 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 from mlvpn.burst import Opened
 from mlvpn.core.burst_io import Delivery
@@ -67,19 +68,44 @@ class Piece:
         part._body, part._header_bytes, part._start = self._body, self._header_bytes, self._start + start
         return part
 
-    def deliveries(self) -> list[Delivery]:
-        """Return the TUN frames; raise PeerError if the packets inside contradict themselves."""
-        if not self._header_bytes:
-            return [_plain(*item) for item in unpack_items(self._body)]
-        body = self._body
-        byte, _, offset, csum_start = SLICE_HEAD.unpack_from(body)
-        payload_at = SLICE_HEAD.size + self._header_bytes
-        template = body[SLICE_HEAD.size : payload_at]
-        skipped = self._start * self.slice_bytes
-        begin = payload_at + skipped
-        payload = body[begin : begin + self.count * self.slice_bytes] if self.slice_bytes else body[begin:]
-        gso_type = _GSO_TYPES[Kind(byte >> 5)]
-        return [vnet.piece_frame(gso_type, csum_start, template, offset + skipped, payload, self.slice_bytes)]
+    @property
+    def _payload(self) -> bytes:
+        begin = SLICE_HEAD.size + self._header_bytes + self._start * self.slice_bytes
+        return self._body[begin : begin + self.count * self.slice_bytes] if self.slice_bytes else self._body[begin:]
+
+    @property
+    def _offset(self) -> int:
+        """Where its payload begins in that of its super-packet."""
+        offset: int = SLICE_HEAD.unpack_from(self._body)[2]
+        return offset + self._start * self.slice_bytes
+
+    def extends(self, before: Piece) -> bool:
+        """Say whether it goes on where ``before`` ends, in the same super-packet: one TUN write can take both."""
+        head, size = self._header_bytes, before.slice_bytes
+        if not head or head != before._header_bytes or self.gseq != before.gseq + before.count or not size:
+            return False
+        if self.slice_bytes != size and (self.count > 1 or len(self._payload) > size):
+            return False
+        if self._offset != before._offset + before.count * size:
+            return False
+        template = slice(SLICE_HEAD.size - 1, SLICE_HEAD.size + head)
+        return self._body[0] == before._body[0] and self._body[template] == before._body[template]
+
+
+def deliveries(pieces: Sequence[Piece]) -> list[Delivery]:
+    """Return the TUN frames of a piece and of those that extend it, one after the other.
+
+    Raise PeerError if the packets inside contradict themselves.
+    """
+    piece = pieces[0]
+    body, head = piece._body, piece._header_bytes
+    if not head:
+        return [_plain(*item) for item in unpack_items(body)]
+    payload = piece._payload if len(pieces) == 1 else b"".join([part._payload for part in pieces])
+    template = body[SLICE_HEAD.size : SLICE_HEAD.size + head]
+    gso_type = _GSO_TYPES[Kind(body[0] >> 5)]
+    csum_start = body[SLICE_HEAD.size - 1]
+    return [vnet.piece_frame(gso_type, csum_start, template, piece._offset, payload, piece.slice_bytes)]
 
 
 def read_piece(opened: Opened) -> Piece:

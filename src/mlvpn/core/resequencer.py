@@ -23,7 +23,7 @@ from collections import deque
 from mlvpn.core.burst_io import Delivery
 from mlvpn.core.counters import TunnelCounters
 from mlvpn.core.packet import VNET_BYTES
-from mlvpn.core.piece import Piece
+from mlvpn.core.piece import Piece, deliveries
 from mlvpn.crypto.replay import ReplayWindow
 from mlvpn.errors import PeerError
 from mlvpn.units import NS_PER_MS
@@ -65,7 +65,7 @@ class Resequencer:
     def __init__(self, counters: TunnelCounters) -> None:
         self._counters = counters
         self._lanes = [_Lane() for _ in range(MAX_LANES)]
-        self._deliveries: list[Delivery] = []
+        self._released: list[Piece] = []
         self.held_bytes = 0
         self.spread_ns = 0
         """Difference between the slowest and the fastest link in use; holding is bounded beyond it."""
@@ -186,14 +186,7 @@ class Resequencer:
         ready.append(piece)
 
     def _deliver(self, piece: Piece) -> None:
-        try:
-            deliveries = piece.deliveries()
-        except PeerError:
-            self._counters.malformed_frames += piece.count
-            return
-        self._counters.delivered_packets += len(deliveries)
-        self._counters.delivered_bytes += sum(map(_packet_bytes, deliveries))
-        self._deliveries += deliveries
+        self._released.append(piece)
 
     def tick(self, now_ns: int) -> None:
         """Release what has been equalised, and what has waited as long as anything may."""
@@ -216,9 +209,25 @@ class Resequencer:
         return deadline
 
     def take(self) -> list[Delivery]:
-        """Take what is to be written to the TUN, in order."""
-        taken, self._deliveries = self._deliveries, []
+        """Take what is to be written to the TUN, in order; pieces that extend each other become one write."""
+        released, self._released = self._released, []
+        taken: list[Delivery] = []
+        first = 0
+        for after in range(1, len(released) + 1):
+            if after == len(released) or not released[after].extends(released[after - 1]):
+                self._convert(released[first:after], taken)
+                first = after
         return taken
+
+    def _convert(self, pieces: list[Piece], taken: list[Delivery]) -> None:
+        try:
+            frames = deliveries(pieces)
+        except PeerError:
+            self._counters.malformed_frames += sum(piece.count for piece in pieces)
+            return
+        self._counters.delivered_packets += len(frames)
+        self._counters.delivered_bytes += sum(map(_packet_bytes, frames))
+        taken += frames
 
     def take_all(self) -> list[Delivery]:
         """Take all there is, what still waits for something before it included: nothing more will come."""

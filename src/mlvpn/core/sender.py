@@ -305,7 +305,7 @@ class Sender:
             link.counters.missing_datagrams += repair.run.count
             self.repairs.push(repair)
         if acknowledged.newest_sent_ns:
-            link.estimator.on_ack(now_ns - acknowledged.newest_sent_ns)
+            link.estimator.on_ack(now_ns - acknowledged.newest_sent_ns, now_ns)
         link.estimator.on_report(report, reference_us, link.limited_since_us, now_ns)
         refreshing = any(other.pacer.phase == Phase.REFRESH for other in self._links if other is not link)
         wanted = link.limited_since_us is not None

@@ -33,9 +33,11 @@ READ_BYTES = 1 << 20
 """One TUN read burst ends here, so that the links are served in between: some 5 ms of work."""
 RECEIVE_TRAINS = 16
 """Likewise for one link: 16 trains of up to 64 KB."""
-REST_NS = NS_PER_MS // 2
-MODERATE_BELOW_NS = NS_PER_MS
-"""More than a thousand wakes a second, and each is followed by a rest."""
+REST_NS = NS_PER_MS * 4 // 5
+TIMER_GRAIN_NS = NS_PER_MS
+"""A timer that goes off this soon serves every deadline: asking for the next one after each burst costs more."""
+MODERATE_BELOW_NS = 2 * NS_PER_MS
+"""More than five hundred wakes a second, and each is followed by a rest."""
 
 
 class Bridge:
@@ -54,6 +56,8 @@ class Bridge:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._woken_ns = 0
+        self._began_ns = 0
+        self._finishing = False
         self._gap_ns = 10 * NS_PER_MS
         """Smoothed time between wakes for the device or a socket."""
         self._armed_ns = 0
@@ -90,29 +94,33 @@ class Bridge:
             self._timer.cancel()
 
     def _device_readable(self) -> None:
-        frames = self._device.read_burst(READ_FRAMES, READ_BYTES)
-        now_ns = time.monotonic_ns()
-        self._core.submit(frames, now_ns)
-        self.flush()
-        self._rest(now_ns)
+        self._wake()
+        self._core.submit(self._device.read_burst(READ_FRAMES, READ_BYTES), self._woken_ns)
 
     def _socket_readable(self, link_socket: LinkSocket) -> None:
-        trains = link_socket.receive_burst(RECEIVE_TRAINS)
+        self._wake()
+        for train in link_socket.receive_burst(RECEIVE_TRAINS):
+            self._core.receive(train, self._woken_ns)
+
+    def _wake(self) -> None:
+        """Note the time, and finish when everything that is readable now has been read."""
         now_ns = time.monotonic_ns()
-        for train in trains:
-            self._core.receive(train, now_ns)
-        self.flush()
-        self._rest(now_ns)
+        if not self._finishing:
+            self._finishing = True
+            self._gap_ns += (min(now_ns - self._began_ns, 10 * NS_PER_MS) - self._gap_ns) // 8
+            self._began_ns = now_ns
+            self._loop.call_soon(self._finish)
+        self._woken_ns = now_ns
 
-    def _rest(self, woken_ns: int) -> None:
-        """Let the next burst gather when many small ones come one by one: what network cards call moderation.
+    def _finish(self) -> None:
+        """Flush, then let the next burst gather if many small ones come one by one: network cards call it moderation.
 
-        Waking costs as much as a dozen packets. Idle traffic never waits, for its wakes are far apart; a busy tunnel
-        never waits either, for its bursts take longer than the rest would.
+        Waking costs as much as a dozen packets. Idle traffic never waits, for its wakes are far apart; a tunnel at its
+        limit never waits either, for its bursts take longer than the rest would.
         """
-        self._gap_ns += (min(woken_ns - self._woken_ns, NS_PER_MS * 10) - self._gap_ns) // 8
-        self._woken_ns = woken_ns
-        if self._gap_ns < MODERATE_BELOW_NS and time.monotonic_ns() - woken_ns < REST_NS // 2:
+        self._finishing = False
+        self.flush()
+        if self._gap_ns < MODERATE_BELOW_NS and time.monotonic_ns() - self._began_ns < REST_NS // 2:
             time.sleep(REST_NS / 1e9)
 
     def _due(self) -> None:
@@ -131,7 +139,8 @@ class Bridge:
             self._device.write_burst(deliveries)
         for event in core.take_events():
             self._happened(event)
-        self._arm(core.next_deadline_ns())
+        if self._timer is None or self._armed_ns > time.monotonic_ns() + TIMER_GRAIN_NS:
+            self._arm(core.next_deadline_ns())
 
     def _send(self, link: str, trains: Iterable[Train]) -> None:
         link_socket = self._sockets.get(link)

@@ -12,7 +12,7 @@ from inner_packets import frame, ipv4, super_packet, tcp, udp, unfinished
 
 from mlvpn.burst import Opened, Opener, Sealer
 from mlvpn.core.packet import Packet
-from mlvpn.core.piece import Piece, read_piece
+from mlvpn.core.piece import Piece, deliveries, read_piece
 from mlvpn.core.run import Run, SliceRun, build_bodies, join_trains
 from mlvpn.crypto.aead import Cipher
 from mlvpn.errors import PeerError
@@ -36,7 +36,7 @@ def carry(run: Run, lseq: int = 5) -> tuple[list[Opened], list[tuple[bytes, int]
 
 
 def frames_of(pieces: Sequence[Piece]) -> list[bytes]:
-    return [b"".join(delivery) for piece in pieces for delivery in piece.deliveries()]
+    return [b"".join(delivery) for piece in pieces for delivery in deliveries([piece])]
 
 
 def slice_run(tun_frame: bytes, lane: int = 1, gseq: int = 0) -> SliceRun:
@@ -141,7 +141,7 @@ def test_what_is_no_data_frame_is_refused(body: bytes) -> None:
 @given(st.binary(max_size=200), st.integers(1, 3), st.integers(0, 100))
 def test_any_authentic_bytes_are_delivered_or_refused(body: bytes, count: int, slice_bytes: int) -> None:
     try:
-        Piece(body, count, slice_bytes).deliveries()
+        deliveries([Piece(body, count, slice_bytes)])
     except PeerError:
         pass
 
@@ -155,7 +155,7 @@ def test_any_authentic_bytes_are_delivered_or_refused(body: bytes, count: int, s
 def test_any_slice_is_delivered_or_refused(kind: Kind, rest: bytes, csum_start: int, offset: int) -> None:
     body = bytes((first_byte(kind, 1, False),)) + bytes(4) + offset.to_bytes(2, "big") + bytes((csum_start,)) + rest
     try:
-        [delivery] = Piece(body, 1, 0).deliveries()
+        [delivery] = deliveries([Piece(body, 1, 0)])
     except PeerError:
         return
     assert len(b"".join(delivery)) <= len(body) + 10
@@ -168,3 +168,21 @@ def test_the_bytes_of_a_piece_are_those_of_its_datagrams() -> None:
     lone = build_bodies([pack_item(b"abc")], 0, False, 0, 100)
     assert read_piece(carry(lone)[0][0]).wire_bytes == OVERHEAD_BYTES + 5 + 5
     assert Packet(super_packet(bytes(10), 5, "udp4")).frame[1] == GSO_UDP
+
+
+@given(st.integers(1, 20_000), st.lists(st.integers(1, 6), min_size=1, max_size=20))
+def test_pieces_that_extend_each_other_become_the_super_packet_again(payload_bytes: int, cuts: list[int]) -> None:
+    [opened] = carry(slice_run(super_packet(bytes(payload_bytes), 1000)))[0]
+    piece = read_piece(opened)
+    parts: list[Piece] = []
+    start = 0
+    for cut in cuts:
+        if start < piece.count:
+            parts.append(piece.part(start, min(cut, piece.count - start)))
+            start += cut
+    if start < piece.count:
+        parts.append(piece.part(start, piece.count - start))
+    assert all(after.extends(before) for before, after in pairwise(parts))
+    assert not any(before.extends(after) for before, after in pairwise(parts))
+    assert not any(after.extends(before) for before, after in zip(parts, parts[2:], strict=False))
+    assert [b"".join(delivery) for delivery in deliveries(parts)] == frames_of([piece])
