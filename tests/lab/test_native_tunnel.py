@@ -114,6 +114,24 @@ def test_data_is_on_the_wire_in_the_clear_only_when_asked(lab: Lab, cleartext: i
     assert (marker in seen) is bool(cleartext)
 
 
+class SecondAddress(Tunnel):
+    """The server is bound to no address, and the client knows it by its second."""
+
+    def config_text(self, host: str) -> str:
+        lines = super().config_text(host).splitlines()
+        if host == "server":
+            return "\n".join(line for line in lines if not line.startswith("bindhost"))
+        return "\n".join(lines).replace('remotehost = "10.77.1.2"', 'remotehost = "10.77.1.22"')
+
+
+def test_a_server_bound_to_no_address_answers_from_where_it_was_asked(lab: Lab) -> None:
+    lab.server.ip("addr add 10.77.1.22/24 dev a")
+    with SecondAddress(lab, links=["a"], number=next(_numbers)) as tunnel:
+        carries(lab, tunnel, 4)
+        (link,) = tunnel.client.status()["links"]
+        assert (link["state"], link["remote"].split(":")[0]) == ("up", "10.77.1.22")
+
+
 def frames_of(tap: socket.socket) -> Iterator[bytes]:
     """Return what a tap has seen until nothing more comes."""
     end = time.monotonic() + 1

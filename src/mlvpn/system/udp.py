@@ -2,7 +2,7 @@
 
 Owns socket options, the kernel's segmentation (UDP_SEGMENT, "GSO") and joining (UDP_GRO) of trains with their
 fallbacks, kernel arrival times, and what each errno means for a link. Does not own what is in a datagram, when to send
-it, nor the resolving of names.
+it, which own address a peer is answered from (`own_address`), nor the resolving of names.
 
 Two halves. ``open_link_socket`` does what may need privilege (interface, port, buffers beyond the system's limit) and
 runs in [priv]. ``LinkSocket`` runs in the worker on the socket handed over and sets what any process may set.
@@ -36,6 +36,8 @@ from typing import Any, NamedTuple
 from mlvpn.core.burst_io import ReceivedTrain, Train
 from mlvpn.core.events import Address
 from mlvpn.errors import LinkError
+from mlvpn.system import own_address
+from mlvpn.system.own_address import OwnAddresses
 
 BUFFER_BYTES = 8 << 20
 """Socket buffers: 64 ms of 1 Gbit/s. With the usual 208 KiB a receiver loses datagrams whenever it is busy for 2 ms."""
@@ -55,10 +57,11 @@ _UDP_GRO = 104
 _IP_MTU_DISCOVER, _IP_MTU = 10, 14
 _IPV6_MTU_DISCOVER, _IPV6_MTU = 23, 24
 _PMTUDISC_PROBE = 3  # DF on every datagram, and no refusal because of what ICMP said about the path
+_IP_LEVELS = (socket.IPPROTO_IP, socket.IPPROTO_IPV6)
 _TIMESPEC = struct.Struct("@ll")
 _INT = struct.Struct("@i")
 _U16 = struct.Struct("=H")
-_ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size) + socket.CMSG_SPACE(_INT.size)
+_ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size) + socket.CMSG_SPACE(_INT.size) + own_address.ANCILLARY_BYTES
 _IPV4_HEADERS_BYTES, _IPV6_HEADERS_BYTES = 28, 48
 _SECOND_NS = 1_000_000_000
 _MAPPED = "::ffff:"
@@ -199,6 +202,7 @@ class LinkSocket:
         self._plan(1)
         if remote is not None:
             self._connect(remote)
+        self._own_addresses = OwnAddresses(sock)
 
     def _connect(self, remote: Address) -> None:
         try:
@@ -251,6 +255,8 @@ class LinkSocket:
                 elif level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
                     seconds, nanoseconds = _TIMESPEC.unpack(value)
                     arrival_ns = seconds * _SECOND_NS + nanoseconds - clock_difference_ns
+                elif level in _IP_LEVELS:
+                    self._own_addresses.heard(source, (level, kind, value))
             if not -_SECOND_NS < arrival_ns - now_ns < _SECOND_NS:  # the wall clock was set in between
                 arrival_ns = now_ns
             if is_dual:
@@ -299,7 +305,10 @@ class LinkSocket:
             self._failed(message, address, error, problems)
 
     def _call(self, message: bytes | memoryview, address: Address | None) -> None:
-        if len(message) > self._datagram_bytes:
+        if self._own_addresses and address is not None:
+            segment_size = self._segment_size if len(message) > self._datagram_bytes else []
+            self._sock.sendmsg((message,), segment_size + self._own_addresses.answer(address), 0, address)
+        elif len(message) > self._datagram_bytes:
             self._sock.sendmsg((message,), self._segment_size, 0, address)
         elif address is None:
             self._sock.send(message)
