@@ -19,9 +19,9 @@ class TunnelCounters:
     """Counters of the whole tunnel."""
 
     submitted_packets: int = _counter("packets and super-packets read from the TUN")
-    submitted_bytes: int = _counter("bytes of them")
+    submitted_bytes: int = _counter("bytes of packets read from the TUN")
     delivered_packets: int = _counter("packets and super-packets written to the TUN")
-    delivered_bytes: int = _counter("bytes of them")
+    delivered_bytes: int = _counter("bytes of packets written to the TUN")
     filtered_packets: int = _counter("packets whose link a filter chose")
     queue_marked_packets: int = _counter("packets marked with ECN instead of dropped: the links are full")
     queue_dropped_packets: int = _counter(

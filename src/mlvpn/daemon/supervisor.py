@@ -3,9 +3,11 @@
     [priv]   root, this file and system/privileged.py: all that runs as root
       |      socketpair (system/privsep.py)
     worker   unprivileged, chrooted (daemon/worker.py): everything else
+      |      only with control_bind_port: socketpair (daemon/keeper.py)
+    monitor  unprivileged, chrooted (daemon/monitor.py): HTTP
 
-If either process dies, the other ends: [priv] sees the worker's exit, the worker sees the end of the channel. The
-fork comes after every import (the worker's root directory is empty) and before any thread or event loop.
+If either of the first two dies, the other ends: [priv] sees the worker's exit, the worker sees the end of the channel.
+The fork comes after every import (the worker's root directory is empty) and before any thread or event loop.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from setproctitle import setproctitle
 
 from mlvpn.config import load
 from mlvpn.daemon import log, worker
+from mlvpn.daemon.keeper import Keeper
 from mlvpn.daemon.options import Options
+from mlvpn.daemon.tasks import spawn
 from mlvpn.daemon.title import privileged_title
 from mlvpn.errors import Error, PermissionDeniedError
 from mlvpn.system import filters, privileges
@@ -41,9 +45,11 @@ def run(options: Options) -> int:
             "only root can open a tunnel device: run this as root (the worker drops root at once)"
         )
     identity = worker_identity(options)
-    if load(options.config_path).filters:
+    config = load(options.config_path)
+    if config.filters:
         filters.load()  # the worker will find no library in its empty root
     root = privileges.make_empty_root()
+    keeper = Keeper(options, config.general, identity, root) if config.general.control_bind_port else None
     notifier = Notifier()
     log.start(options.verbosity, f"mlvpn/{options.name}")
     signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # until each process has its handlers
@@ -53,11 +59,12 @@ def run(options: Options) -> int:
     if pid == 0:
         ours.close()
         jail = worker.Jail(identity, root) if identity else None
-        _end_child(lambda: worker.run(options, theirs, jail, notifier))
+        monitor = keeper.in_worker() if keeper else None
+        _end_child(lambda: worker.run(options, worker.Channels(theirs, monitor), jail, notifier))
     theirs.close()
     if not options.natural_title:
         setproctitle(privileged_title(options.name))
-    return asyncio.run(_supervise(options, ours, pid))
+    return asyncio.run(_supervise(options, ours, pid, keeper))
 
 
 def worker_identity(options: Options) -> privileges.Identity | None:
@@ -81,7 +88,7 @@ def _end_child(body: Callable[[], int]) -> NoReturn:
         os._exit(code)
 
 
-async def _supervise(options: Options, channel: socket.socket, pid: int) -> int:
+async def _supervise(options: Options, channel: socket.socket, pid: int, keeper: Keeper | None = None) -> int:
     """Serve the worker until it has exited."""
     loop = asyncio.get_running_loop()
     exited: asyncio.Future[int] = loop.create_future()
@@ -105,9 +112,13 @@ async def _supervise(options: Options, channel: socket.socket, pid: int) -> int:
         loop.add_signal_handler(number, os.kill, pid, number)
     end = PrivilegedEnd(channel, privileged.answer, violated, closed)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+    keeping = spawn(keeper.keep()) if keeper else None
     try:
         status = await exited
     finally:
+        if keeping is not None:
+            keeping.cancel()
+            await asyncio.wait([keeping])
         end.stop()
         privileged.close()
     return _exit_code(status)

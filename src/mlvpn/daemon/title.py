@@ -14,6 +14,11 @@ def privileged_title(name: str) -> str:
     return f"mlvpn: {name} [priv]"
 
 
+def monitor_title(name: str) -> str:
+    """Return the title of the process that serves HTTP."""
+    return f"mlvpn: {name} [monitor]"
+
+
 def worker_title(name: str, links: Sequence[LinkSnapshot]) -> str:
     """Return the worker's title, the newest link first: ``@`` up, ``~`` lossy or slow, ``!`` down."""
     return " ".join([f"mlvpn: {name}", *(_SIGNS.get(link["state"], "!") + link["name"] for link in reversed(links))])

@@ -36,7 +36,8 @@ from mlvpn.core.events import Event, LinkDown, LinkUp, Log, SocketWanted
 from mlvpn.core.interface import Core, LinkSnapshot
 from mlvpn.daemon import log, protocols
 from mlvpn.daemon.bridge import Bridge
-from mlvpn.daemon.control import ControlServer
+from mlvpn.daemon.control import SCHEMA, ControlServer
+from mlvpn.daemon.feed import Feed
 from mlvpn.daemon.interfaces import Interfaces
 from mlvpn.daemon.life import Life
 from mlvpn.daemon.links import Links
@@ -79,7 +80,15 @@ class Jail(NamedTuple):
     root: Path
 
 
-def run(options: Options, channel: socket.socket, jail: Jail | None, notifier: Notifier) -> int:
+class Channels(NamedTuple):
+    """What the worker can reach of the other processes."""
+
+    privileged: socket.socket
+    monitor: socket.socket | None
+    """None: no HTTP is wanted."""
+
+
+def run(options: Options, channels: Channels, jail: Jail | None, notifier: Notifier) -> int:
     """Be the worker; return the exit code."""
     global _imported
     os.setsid()  # signals of the terminal come by way of [priv], once
@@ -89,7 +98,7 @@ def run(options: Options, channel: socket.socket, jail: Jail | None, notifier: N
         _log.warning("running as root, as asked: who breaks in here owns the machine")
     else:
         privileges.drop(jail.identity, jail.root)
-    return asyncio.run(Worker(options, notifier).run(channel))
+    return asyncio.run(Worker(options, notifier).run(channels))
 
 
 def late_imports() -> list[str]:
@@ -122,20 +131,23 @@ class Worker:
         self._netlink = Netlink()
         self._interfaces = Interfaces()
 
-    async def run(self, channel: socket.socket) -> int:
+    async def run(self, channels: Channels) -> int:
         """Start, carry traffic until told to end, end."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_defect)
         self._ended = loop.create_future()
-        self._end = WorkerEnd(channel, self._orphaned)
+        self._end = WorkerEnd(channels.privileged, self._orphaned)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         await self._start()
+        feed = Feed(channels.monitor, self._document) if channels.monitor else None
         housekeeping = spawn(self._keep_house())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)  # a signal that came meanwhile is served now
         code = await self._ended
         housekeeping.cancel()
+        if feed is not None:
+            feed.close()
         await self._shut_down()
         return code
 
@@ -295,6 +307,10 @@ class Worker:
         settings = legacy.link_settings(config) if config else {}
         disconnects = {"disconnects": link["went_down"]} if "went_down" in link else {}
         return {**self._bridge.describe(link["name"]), **settings, **disconnects}
+
+    async def _document(self) -> dict[str, Any]:
+        """Return what the monitor shows."""
+        return {"schema": SCHEMA, **await self._status()}
 
     async def _status_of_mlvpn(self) -> str:
         return legacy.status(await self._status(), time.time())

@@ -19,9 +19,9 @@ class Mlvpn1Counters:
     """Counters of the whole tunnel."""
 
     submitted_packets: int = _counter("packets and super-packets read from the TUN")
-    submitted_bytes: int = _counter("bytes of them")
+    submitted_bytes: int = _counter("bytes of packets read from the TUN")
     delivered_packets: int = _counter("packets written to the TUN")
-    delivered_bytes: int = _counter("bytes of them")
+    delivered_bytes: int = _counter("bytes of packets written to the TUN")
     filtered_packets: int = _counter("packets whose link a filter chose")
     fragmented_packets: int = _counter("packets sent in a datagram that is larger than the path's MTU")
     no_link_packets: int = _counter("packets dropped because no link is up", True)
