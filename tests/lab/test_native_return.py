@@ -121,6 +121,28 @@ def warnings_of(daemon: Daemon) -> list[str]:
     return [line for line in daemon.log_path.read_text().splitlines() if "[INFO" not in line]
 
 
+def test_the_log_tells_each_change_once(lab: Lab) -> None:
+    with Tunnel(lab, number=5) as tunnel:
+        wait_for_state(tunnel.client, "b", "up")
+        assert warnings_of(tunnel.client) == []
+        lab.client.ip("link set dev b down")
+        wait_for_state(tunnel.client, "b", "down")
+        lab.client.ip("link set dev b up")
+        wait_for_state(tunnel.client, "b", "up")
+    (warning,) = warnings_of(tunnel.client)
+    assert "link b is down: interface b is down or gone" in warning
+    lines = [line.split("] ", 1)[1] for line in tunnel.client.log_path.read_text().splitlines()]
+    assert sorted(line for line in lines if " is up" in line) == ["link a is up", "link b is up", "link b is up"]
+    assert lines[-3:] == ["link a is down: stopped", "link b is down: stopped", f"{lab.prefix}-5-client has ended"]
+
+
+def wait_for_state(daemon: Daemon, name: str, state: str) -> None:
+    deadline_s = time.monotonic() + 10
+    while state not in [link["state"] for link in daemon.status()["links"] if link["name"] == name]:
+        assert time.monotonic() < deadline_s, f"link {name} is not {state}: {daemon.status()['links']}"
+        time.sleep(0.05)
+
+
 def test_start_and_memory_are_small(lab: Lab) -> None:
     start_s = []
     for number in (2, 3, 4):

@@ -24,6 +24,8 @@ DEGRADED = 5
 _COLOURS = {"up": "green", "down": "red"}
 """All other states are yellow: the link answers, but does not carry its full share (now)."""
 _CARRYING = ("up", "lossy", "slow")
+_HARMLESS = ("handshake_duplicate",)
+"""Not worth a person's time: the server's answer came over another link too, as it does whenever there are several."""
 
 Snapshot = dict[str, Any]
 
@@ -62,7 +64,7 @@ def show(snapshot: Snapshot, console: Console) -> None:
         console.print(line, soft_wrap=True)
     drops = {**snapshot.get("drops", {}), **_device_drops(snapshot)}
     for cause, count in drops.items():
-        if count:
+        if count and cause not in _HARMLESS:
             console.print(Text.assemble(("  dropped ", "dim"), (f"{count} ", "yellow"), cause.replace("_", " ")))
     console.print()
 
@@ -82,14 +84,20 @@ def _facts(snapshot: Snapshot) -> list[tuple[str, str]]:
     offloads = f"offloads {' '.join(interface['offloads'])}" if interface["offloads"] else interface["plain_because"]
     session = _seconds(snapshot.get("session_age_s"))
     heard = _seconds(snapshot.get("last_heard_s"))
-    queued = units.format_size_bytes(snapshot.get("queue_bytes", 0))
     uptime = _seconds(snapshot["uptime_s"])
     return [
         ("tunnel", f"{snapshot['mode']}, protocol {snapshot['protocol']}{cipher}, running for {uptime}"),
         ("peer", f"authenticated for {session}, heard {heard} ago" if heard != "-" else "not heard yet"),
         ("device", f"{interface['name']} ({interface['kind']}), MTU {interface['mtu_bytes']}, {offloads}"),
-        ("queue", f"{queued}, {_milliseconds(snapshot.get('queue_ms') or 0)}"),
+        ("queue", _queue(snapshot)),
     ]
+
+
+def _queue(snapshot: Snapshot) -> str:
+    waiting_bytes = snapshot.get("queue_bytes", 0)
+    if not waiting_bytes:
+        return "empty"
+    return f"{units.format_size_bytes(waiting_bytes)}, {_milliseconds(snapshot.get('queue_ms') or 0)}"
 
 
 def _milliseconds(value_ms: float) -> str:
@@ -124,7 +132,7 @@ def _remarks(link: Snapshot) -> list[str]:
     addresses = " to ".join(link[end] for end in ("local", "remote") if link.get(end))
     path = [f"capacity {_figure(link, 'capacity_bps', units.format_rate_bps)}"] if link.get("capacity_bps") else []
     path += [f"queue {_figure(link, 'queue_ms', _milliseconds)}"] if link.get("queue_ms") else []
-    path += [f"MTU {link['mtu_bytes']}"] if link.get("mtu_bytes") else []
+    path += [f"MTU {link['mtu_bytes']}"] if link.get("rtt_ms") and link.get("mtu_bytes") else []  # else only assumed
     path += ["fallback only"] if link.get("fallback_only") else []
     return [remark for remark in (link.get("reason"), addresses, ", ".join(path)) if remark]
 

@@ -97,6 +97,11 @@ class Links:
         self._core.link_lost(problem.link, problem.reason, time.monotonic_ns())
         self.reopen(problem.link)
 
+    def told(self, name: str, reason: str) -> None:
+        """The log says why a link is down: once is enough."""
+        if name in self._links:
+            self._links[name].trouble = reason
+
     def network_changed(self, events: Iterable[NetlinkEvent]) -> None:
         """Netlink has news: links whose interface or address is gone are lost, the others may try again at once."""
         gone = set()

@@ -18,6 +18,7 @@ import encodings.idna
 import encodings.utf_8_sig  # noqa: F401
 import gc
 import itertools
+import logging
 import os
 import signal
 import socket
@@ -208,7 +209,8 @@ class Worker:
                 self._script.link_up(link)
                 self._show_title()
             case LinkDown(link, reason):
-                _log.warning("link %s is down: %s", link, reason)
+                _log.log(logging.INFO if self._ended.done() else logging.WARNING, "link %s is down: %s", link, reason)
+                self._links.told(link, reason)
                 self._script.link_down(link)
                 self._show_title()
             case SocketWanted(link):

@@ -72,7 +72,7 @@ _NO_SEGMENTATION = frozenset((errno.EIO, errno.EINVAL))
 
 _BIND_CURES = {
     errno.EADDRNOTAVAIL: "no interface has this address now",
-    errno.EADDRINUSE: "another process uses this port: choose another bindport",
+    errno.EADDRINUSE: "another process uses this port; choose another bindport",
     errno.EACCES: "ports below 1024 need CAP_NET_BIND_SERVICE",
     errno.ENODEV: "there is no such interface now",
     errno.EPERM: "binding to an interface needs CAP_NET_RAW",
@@ -162,9 +162,11 @@ def _open_bound(family: int, host: str, port: int, interface: str, is_dual: bool
     except OSError as error:
         if sock is not None:
             sock.close()
-        where = f"{host or 'any address'} port {port}" + (f" on {interface}" if interface else "")
-        cure = _BIND_CURES.get(error.errno or 0, "check bindhost, bindport and the interface")
-        raise LinkError(f"cannot bind to {where}: {error.strerror or error}; {cure}") from error
+        where = (
+            f"{host or 'any address'}" + (f" port {port}" if port else "") + (f" on {interface}" if interface else "")
+        )
+        unknown = f"{error.strerror or error}; check bindhost, bindport and the interface"
+        raise LinkError(f"cannot bind to {where}: {_BIND_CURES.get(error.errno or 0, unknown)}") from error
     return sock
 
 

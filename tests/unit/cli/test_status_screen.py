@@ -54,7 +54,7 @@ SNAPSHOT: dict[str, Any] = {
         "counters": {"read_frames": 9, "dropped_queue_full": 7},
     },
     "links": [LINK1, LINK2],
-    "drops": {"unauthentic_datagrams": 12, "replayed_datagrams": 0},
+    "drops": {"unauthentic_datagrams": 12, "replayed_datagrams": 0, "handshake_duplicate": 1},
 }
 
 
@@ -119,8 +119,16 @@ def test_a_person_sees_state_reason_rates_and_what_was_dropped(run_directory: Pa
         "dropped 2 adsl1 too big",
     ):
         assert text in shown
-    assert "replayed" not in shown
+    assert "replayed" not in shown and "duplicate" not in shown
     assert all(len(line) <= 80 for line in shown.splitlines())
+
+
+def test_what_is_not_known_is_not_shown(run_directory: Path) -> None:
+    fresh = {**LINK2, "mtu_bytes": 1280, "rtt_ms": None}
+    snapshot = {**SNAPSHOT, "links": [fresh], "queue_bytes": 0, "queue_ms": 0.0}
+    shown = invoke(run_directory / "home.sock", {"status": snapshot}, status, "home").output
+    assert "queue   empty" in shown
+    assert "1280" not in shown
 
 
 def test_a_program_gets_the_daemons_own_snapshot(run_directory: Path) -> None:
