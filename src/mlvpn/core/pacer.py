@@ -32,6 +32,11 @@ DRAIN_GAIN = 0.75
 REFRESH_GAIN = 0.5
 REFRESH_AFTER_NS = 8 * NS_PER_S
 """Before the base delay falls out of its ten-second window the queue is emptied once on purpose."""
+LEAST_SHARE = 1 / 16
+"""However long the queue, this part of what the link could do lately is used: somebody who fills any queue (a CUBIC
+upload beside the tunnel) may make a delay-based sender yield, but not give up."""
+BEST_DECAY = 0.999
+"""Per report: half a minute of memory."""
 BURST_NS = 2 * NS_PER_MS
 """Tokens that may gather: what a link sends at once after the daemon has slept."""
 MIN_BURST_BYTES = 2 * 1500
@@ -57,6 +62,8 @@ class Pacer:
         self._tokens_bytes = float(MIN_BURST_BYTES)
         self._refilled_ns = now_ns
         self._full_bps = 0.0
+        self._best_bps = 0.0
+        """What the link could do lately."""
         self._stalled_rounds = 0
         self._round_ends_ns = now_ns
         self._refresh_ends_ns = 0
@@ -99,7 +106,8 @@ class Pacer:
         base_bps = estimate.capacity_bps
         if self.phase == Phase.DRAIN and estimate.rate_bps:
             base_bps = min(base_bps, max(estimate.rate_bps, base_bps / 4))
-        self.pace_bps = base_bps * gain
+        self._best_bps = max(estimate.capacity_bps, self._best_bps * BEST_DECAY)
+        self.pace_bps = max(base_bps * gain, self._best_bps * LEAST_SHARE)
         if self.ceiling_bps:
             self.pace_bps = min(self.pace_bps, self.ceiling_bps)
         loop_ns = max(estimate.ack_min_ns, estimate.rtt_min_ns) + 2 * target_ns
