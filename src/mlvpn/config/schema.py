@@ -298,7 +298,7 @@ _LINK_KEYS = (
         LINK,
         "bandwidth_upload",
         values.RATE,
-        "What the link can send; 0: not known. `native` measures it and takes this as a first guess, "
+        "What the link can send; 0: not known. `native` measures it and never sends faster than this, "
         "`mlvpn1` shares packets out by it when every link has it.",
         default="0",
         field="bandwidth_upload_bps",
