@@ -298,13 +298,20 @@ def test_new_keys_begin_anew(pair: tuple[Daemon, Daemon]) -> None:
 
 
 @pytest.mark.skipif(not Path("/etc/services").exists(), reason="needs names of ports: apt install netbase")
-def test_filters_are_compiled_by_the_parent_and_run_by_the_worker(place: Place) -> None:
+@pytest.mark.parametrize("protocol", ["native", "mlvpn1"])
+def test_filters_are_compiled_by_the_parent_and_run_by_the_worker(place: Place, protocol: str) -> None:
     rules = '\n[filters]\nlink2 = "udp port sip"\n'
-    protocol = "[general]\nprotocol = mlvpn1"
-    server = place.start("srv", SERVER.replace("[general]", protocol) + rules)
-    client = place.start("cli", CLIENT.replace("[general]", protocol) + rules)
+    general = f"[general]\nprotocol = {protocol}"
+    server = place.start("srv", SERVER.replace("[general]", general) + rules)
+    client = place.start("cli", CLIENT.replace("[general]", general) + rules)
     server.wait_up("link1", "link2")
     client.wait_up("link1", "link2")
+    for command in ("ip address add 10.8.0.1/24 dev mlvpn1", "ip link set mlvpn1 up"):
+        subprocess.run(command.split(), check=True)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for port in (5060, 5061, 5060):
+            sender.sendto(b"?", ("10.8.0.77", port))
+    wait_for(lambda: client.ask("status")["counters"]["filtered_packets"] == 2, "the packets that match")
     with client.config.open("a") as file:
         file.write('link1 = "udp port no-such-port"\n')
     answer = client.ask("reload")

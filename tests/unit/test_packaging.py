@@ -92,6 +92,7 @@ def test_the_unit_lets_the_root_process_do_what_it_must() -> None:
     service = unit["Service"]
     assert service["Type"] == "notify"
     assert service["NotifyAccess"] == "all"  # the worker is not the main process
+    assert service["KillMode"] == "mixed"  # a second TERM ends the worker without a word to peer and script
     needed = {"NET_ADMIN", "SETUID", "SETGID", "SETPCAP", "SYS_CHROOT", "KILL", "NET_BIND_SERVICE", "NET_RAW"}
     assert {f"CAP_{name}" for name in needed} <= set(service["CapabilityBoundingSet"].split())
     assert set(service["RestrictAddressFamilies"].split()) == {"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"}

@@ -38,7 +38,7 @@ from mlvpn.units import NS_PER_MS, NS_PER_S
 from mlvpn.wire import frame
 from mlvpn.wire.frame import Control, LinkReport, Ping
 from mlvpn.wire.handshake import Feature
-from mlvpn.wire.header import HEADER_BYTES, OVERHEAD_BYTES, DatagramType, session_index
+from mlvpn.wire.header import OVERHEAD_BYTES, DatagramType, is_uniform, session_index
 
 MAX_LINKS = 64
 """Links one client may have; a server makes room for no more."""
@@ -112,7 +112,7 @@ class NativeTunnel:
     def receive(self, train: ReceivedTrain, now_ns: int) -> None:
         """See `interface.Core`. HOT PATH."""
         data, size = train.data, train.datagram_bytes
-        if len(data) > size and not _uniform(data, size):
+        if len(data) > size and not is_uniform(data, size):
             for at in range(0, len(data), size):
                 part = data[at : at + size]
                 self._receive_uniform(train._replace(data=part, datagram_bytes=len(part)), now_ns)
@@ -557,9 +557,3 @@ class NativeTunnel:
 
 REPORTS_PER_DATAGRAM = 5
 """So many link reports with all their ranges still fit into the smallest datagram."""
-
-
-def _uniform(data: bytes, size: int) -> bool:
-    """Say whether the first and the last datagram of a train are of one type and one session."""
-    last = (len(data) - 1) // size * size
-    return data[0] == data[last] and data[8:12] == data[last + 8 : last + 12] and size >= HEADER_BYTES

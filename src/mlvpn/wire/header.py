@@ -49,6 +49,13 @@ def session_index(datagram: bytes) -> int:
     return index
 
 
+def is_uniform(train: bytes, datagram_bytes: int) -> bool:
+    """Say whether the first and the last datagram of a train are of one type and one session."""
+    last = (len(train) - 1) // datagram_bytes * datagram_bytes
+    index, last_index = (train[at + INDEX_AT : at + INDEX_AT + INDEX.size] for at in (0, last))
+    return train[0] == train[last] and index == last_index and datagram_bytes >= HEADER_BYTES
+
+
 def ts_us(now_ns: int) -> int:
     """Return the header's time stamp for a monotonic time."""
     return now_ns // 1000 % TS_MODULUS

@@ -23,8 +23,8 @@ def voice_goes_over(*links: str) -> object:
     return matching
 
 
-def running(*links: SimLink, extra: str = "", filtered: tuple[str, ...] = (SLOW,)) -> Simulator:
-    sim = Simulator(list(links), extra=extra)
+def running(*links: SimLink, filtered: tuple[str, ...] = (SLOW,)) -> Simulator:
+    sim = Simulator(list(links))
     sim.client.tunnel.set_filters(voice_goes_over(*filtered))  # type: ignore[arg-type]
     sim.run_until(
         lambda: len([change for change in sim.client.link_changes() if change[2] == "up"]) == len(links), SECOND

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from sim.simulator import MS, SECOND, Simulator, sim_link
@@ -9,8 +11,11 @@ from sim.simulator import MS, SECOND, Simulator, sim_link
 
 @pytest.fixture
 def sim() -> Simulator:
-    """Two links that are up."""
-    sim = Simulator([sim_link("a", 20e6, 10 * MS), sim_link("b", 20e6, 20 * MS)], extra="timeout = 10")
+    """Two links that are up, and a server with timeout = 10."""
+    sim = Simulator([sim_link("a", 20e6, 10 * MS), sim_link("b", 20e6, 20 * MS)])
+    config = sim.config("server")
+    links = tuple(dataclasses.replace(link, timeout_ns=10 * SECOND) for link in config.links)
+    sim.server.tunnel.reconfigure(dataclasses.replace(config, links=links), sim.now_ns)
     sim.run_until(lambda: len(sim.server.link_changes()) == len(sim.client.link_changes()) == 2, SECOND)
     return sim
 
