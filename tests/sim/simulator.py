@@ -143,14 +143,14 @@ class End:
 class Simulator:
     """A client, a server, links between them, and a clock."""
 
-    def __init__(self, links: list[SimLink], seed: int = 1, extra: str = "", client_extra: str = "") -> None:
+    def __init__(self, links: list[SimLink], seed: int = 1, settings: dict[str, str] | None = None) -> None:
+        """``settings``: a line of the client's configuration for some of the links."""
         self.now_ns = START_NS
         self.random = random.Random(seed)
         self._heap: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
         self._number = count()
         self.links = {link.name: link for link in links}
-        self.extra = extra
-        self.client_extra = client_extra
+        self.settings = settings or {}
         self._private = {"client": bytes([1]) * 32, "server": bytes([2]) * 32}
         self.client = self.start("client")
         self.server = self.start("server")
@@ -180,12 +180,11 @@ class Simulator:
             link.port += 1
 
     def config(self, mode: str) -> Config:
-        lines = ["[general]", f'mode = "{mode}"', 'password = "x"', self.extra]
-        lines += [self.client_extra] if mode == "client" else []
+        lines = ["[general]", f'mode = "{mode}"', 'password = "x"']
         for number, name in enumerate(self.links):
             lines.append(f"[{name}]")
             if mode == "client":
-                lines += ['remotehost = "10.0.0.2"', f"remoteport = {5080 + number}"]
+                lines += ['remotehost = "10.0.0.2"', f"remoteport = {5080 + number}", self.settings.get(name, "")]
             else:
                 lines.append(f"bindport = {5080 + number}")
         return parse("\n".join(lines) + "\n", "sim.conf")

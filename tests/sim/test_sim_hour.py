@@ -121,9 +121,9 @@ class Traffic:
             self.sim.after(200 * MS, self._ping)
 
     def _burst(self, stream: Stream) -> None:
-        """Half a second of 2.4 to 10 Mbit/s; without a longer pause than the packets' order survives."""
+        """A third of a second of 2.4 to 10 Mbit/s; without a longer pause than the packets' order survives."""
         interval_ns = self.random.randrange(2 * MS, 8 * MS)
-        for number in range(100):
+        for number in range(60):
             self.sim.after(number * interval_ns, self._send, stream)
         self.sim.after(self.random.randrange(5 * SECOND, 12 * SECOND), self._burst, stream)
 
