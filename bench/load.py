@@ -24,6 +24,8 @@ from mlvpn.lab.host import Host
 from mlvpn.lab.measure import EchoProbes, EchoReport
 
 PACKAGES = {"iperf3": "iperf3", "gcc": "gcc"}
+CONGESTION = "cubic"
+"""Linux' default, whatever this machine's is."""
 WANTED_LOSS_RATIO = 0.005
 FIRST_RATE_PPS = 8_000
 PRECISION_RATIO = 0.04
@@ -58,7 +60,8 @@ def bulk(
     ``rate_bps`` 0: as fast as it goes.
     """
     port = str(next(_ports))
-    options = ["-t", f"{seconds:g}", "-P", str(flows), "-b", str(rate_bps // flows), *(["-R"] if down else [])]
+    options = ["-t", f"{seconds:g}", "-P", str(flows), "-b", str(rate_bps // flows), "-C", CONGESTION]
+    options += ["-R"] if down else []
     with _listening(server, ["iperf3", "-s", "-1", "-p", port, "--forceflush"], "listening"):
         cpu_s = running.cpu_seconds()
         command = ["iperf3", "-c", running.server_address, "-p", port, "-J", *options]

@@ -34,6 +34,8 @@ FIRST_ANSWER_TIMEOUT_S = 20.0
 SOCKET_TIMEOUT_S = 5.0
 LAN_NETWORK = "192.168.77.0/24"
 PORT = 5190
+GLORYTUN_BYTES_PER_S = 250_000_000
+"""The rate of each path, which has to be told: more than it can do."""
 MLVPN_C_REORDER_PACKETS = 64
 """What its documentation recommends."""
 
@@ -204,13 +206,25 @@ def _start_glorytun(lab: Lab, stack: ExitStack) -> Running:
     began_s = time.monotonic()
     daemons = []
     for end in ENDS[::-1]:
-        to_server = ["to", "addr", _first_address(lab, "server"), "port", str(PORT)] if end == "client" else []
-        bind = ["addr", "0.0.0.0", "port", str(PORT)]
-        argv = [binary, "bind", "dev", names[end], "keyfile", str(key_path), "from", *bind, *to_server]
+        argv = [binary, "bind", "dev", names[end], "keyfile", str(key_path), "from", "addr", "0.0.0.0"]
+        argv += ["port", str(PORT)]
+        if end == "client":
+            argv += ["to", "addr", _first_address(lab, "server"), "port", str(PORT)]
         daemons.append(_spawn(lab, stack, end, argv))
-        _await_socket(Path(f"/run/glorytun/{names[end]}"), daemons)
+        _await_interface(lab.host(end), names[end], daemons)
         _configure(lab.host(end), names[end])
+    for link in lab.links:
+        there = ["addr", lab.address("client", link), "to", "addr", lab.address("server", link), "port", str(PORT)]
+        rate = ["rate", "fixed", "tx", str(GLORYTUN_BYTES_PER_S), "rx", str(GLORYTUN_BYTES_PER_S)]
+        lab.client.run([binary, "path", "dev", names["client"], *there, "set", "up", *rate])
     return _await_answer(lab, names["server"], daemons, began_s)
+
+
+def _await_interface(host: Host, interface: str, daemons: Sequence[Daemon]) -> None:
+    deadline_s = time.monotonic() + SOCKET_TIMEOUT_S
+    while f"{interface}:" not in host.run(["cat", "/proc/net/dev"]):
+        if time.monotonic() > deadline_s or any(daemon.exit_code() is not None for daemon in daemons):
+            raise SystemFailure(f"no {interface} appeared; {_last_words(daemons)}")
 
 
 # -- what they share
