@@ -63,10 +63,7 @@ async def serve(listener: socket.socket, latest: Latest) -> web.ServerRunner:
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         return await answer(request, latest)
 
-    server = _Server(
-        handle, access_log=None, logger=_log, max_line_size=LINE_BYTES, max_field_size=LINE_BYTES, lingering_time=0
-    )
-    runner = web.ServerRunner(server)
+    runner = web.ServerRunner(_Server(handle))
     await runner.setup()
     await web.SockSite(runner, listener, backlog=BACKLOG).start()
     return runner
@@ -99,12 +96,40 @@ def _response(status: int, content_type: str, body: str | bytes) -> web.Response
     return response
 
 
+class _Connection(RequestHandler):
+    """Answers what is no HTTP as every other error, and keeps a stranger's tracebacks out of the log."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status < 500:
+            _log.debug("refused what is no HTTP request")
+            return _error(status, "this is no request that is understood here")
+        _log.error("a defect of mlvpn: no answer to a request", exc_info=exc)
+        return _error(status, "a defect of mlvpn; see its log")
+
+
 class _Server(web.Server):
     """Cuts a connection that comes on top of CONNECTIONS, or lasts."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+        super().__init__(handle)
         self._deadlines: dict[RequestHandler, asyncio.TimerHandle] = {}
+
+    def __call__(self) -> RequestHandler:
+        return _Connection(
+            self,
+            loop=asyncio.get_running_loop(),
+            logger=_log,
+            access_log=None,  # type: ignore[arg-type]  # as documented: no log of requests
+            max_line_size=LINE_BYTES,
+            max_field_size=LINE_BYTES,
+            lingering_time=0,
+        )
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -152,15 +153,26 @@ def test_a_body_is_not_read() -> None:
         b"GET /status HTTP/1.1\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
     ],
 )
-def test_what_is_no_reasonable_request_is_refused(request_bytes: bytes) -> None:
+def test_what_is_no_reasonable_request_is_refused(request_bytes: bytes, caplog: pytest.LogCaptureFixture) -> None:
     async def body(port: int, ask: Ask) -> None:
         try:
-            first, _, _ = await ask(request_bytes)
+            first, headers, content = await ask(request_bytes)
         except ConnectionError:
             return
         assert first.startswith("HTTP/1.") and first.split()[1] == "400"
+        assert headers["Server"] == "mlvpn" and list(json.loads(content)) == ["error"]
+        assert not [record for record in caplog.records if record.levelno > logging.DEBUG or record.exc_info]
 
     serving(body)
+
+
+def test_a_defect_is_json_too_and_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def body(port: int, ask: Ask) -> None:
+        first, _, content = await ask(get("/v1/metrics"))
+        assert first == "HTTP/1.1 500 Internal Server Error" and list(json.loads(content)) == ["error"]
+        assert [record.levelno for record in caplog.records if record.exc_info] == [logging.ERROR]
+
+    serving(body, {"name": "no snapshot at all"})
 
 
 def test_a_connection_does_not_last(monkeypatch: pytest.MonkeyPatch) -> None:
