@@ -91,6 +91,7 @@ class End:
         self.events: list[tuple[int, Event]] = []
         self.on_packet: Callable[[bytes, int], None] = lambda packet, now_ns: None
         self.alive = True
+        self._flushing = False
         self.wake_ns = 0
         self.ticks = 0
         self.overdue_ticks = 0
@@ -101,12 +102,19 @@ class End:
         self.flush()
 
     def flush(self) -> None:
-        """Take everything out of the core, as the daemon does."""
+        """Take everything out of the core, as the daemon does; what a delivery makes others submit included."""
+        if self._flushing:
+            return
+        self._flushing = True
         now_ns = self.sim.now_ns
+        deliveries = self.tunnel.take_deliveries()
+        while deliveries:
+            for delivery in deliveries:
+                self.on_packet(b"".join(delivery)[10:], now_ns)
+            deliveries = self.tunnel.take_deliveries()
         for train in self.tunnel.take_sends():
             self.sim.carry(self, train)
-        for delivery in self.tunnel.take_deliveries():
-            self.on_packet(b"".join(delivery)[10:], now_ns)
+        self._flushing = False
         for event in self.tunnel.take_events():
             self.events.append((now_ns, event))
             if isinstance(event, SocketWanted):
