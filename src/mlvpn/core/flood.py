@@ -23,7 +23,7 @@ from mlvpn.units import NS_PER_S
 from mlvpn.wire.handshake import COOKIE_BYTES, init_mac2_is_valid
 
 INITS_PER_S = 20
-"""A peer sends four in its first second and one each second later; 20 cost less than 2 % of a core of a PC,
+"""A peer sends five in its first second and one each second later; 20 cost less than 2 % of a core of a PC,
 20 % of one that is ten times slower."""
 INITS_PER_SOURCE_PER_S = 2
 SOURCE_BURST = 4

@@ -4,7 +4,7 @@ Owns when an INIT is sent and which RESPONSE is believed. Does not own the links
 once», because any of them may be the one that works; the copies are one INIT to the server, answered once.
 
     idle --start--> trying --RESPONSE--> idle      (a session more)
-                    trying: INIT at 0, 250, 750 ms, then each second, for ever
+                    trying: INIT four times a second, soon once a second, for ever
 
 Each INIT has its own ephemeral key and index, and the last ``ATTEMPTS`` of them may still be answered: on a link
 with seconds of delay the answer to an INIT comes after its successors were sent. Any answer ends them all.
@@ -38,7 +38,8 @@ from mlvpn.wire.handshake import (
 )
 from mlvpn.wire.noise import KEY_BYTES, HandshakeState
 
-FIRST_RETRIES_NS = (250 * NS_PER_MS, 500 * NS_PER_MS)
+FIRST_RETRIES_NS = (250 * NS_PER_MS,) * 4 + (500 * NS_PER_MS,) * 2
+"""Often at first: a server that was restarted is back within a second or two, and is to be found at once."""
 RETRY_NS = NS_PER_S
 ATTEMPTS = 8
 """Answers are awaited for the last 8 INITs: links of up to 6 s round trip can shake hands."""

@@ -457,9 +457,11 @@ class NativeTunnel:
         if not self.is_client or now_ns - self._handshake_ns < HANDSHAKE_AGAIN_NS:
             return
         sent = self._sent_datagrams() - self._sent_before_keys
-        silent = not any(link.state == LinkState.UP for link in self.links)
-        if silent or self.sessions.rekey_due(sent, now_ns):
+        if self._is_silent() or self.sessions.rekey_due(sent, now_ns):
             self._shake_hands(now_ns)
+
+    def _is_silent(self) -> bool:
+        return not any(link.state == LinkState.UP for link in self.links)
 
     def _sent_datagrams(self) -> int:
         """Return how many datagrams this association has sealed; lseq goes on over a rekey."""
@@ -481,14 +483,12 @@ class NativeTunnel:
         """See `interface.Core`."""
         if self.closed:
             return None
-        deadlines = [self._housekeeping_ns]
-        parts = (self.handshake.next_deadline_ns(), self.receiver.next_deadline_ns(), self.sender.next_deadline_ns())
-        deadlines += [due for due in parts if due is not None]
+        parts = [self.handshake.next_deadline_ns(), self.receiver.next_deadline_ns(), self.sender.next_deadline_ns()]
         if self.sender.sealer is not None:  # links without keys have nothing to do, and would be due for ever
-            deadlines += [
-                due for link in self.links if link.number >= 0 and (due := link.next_deadline_ns()) is not None
-            ]
-        return min(deadlines)
+            parts += [link.next_deadline_ns() for link in self.links if link.number >= 0]
+        if self.is_client and self._is_silent():
+            parts.append(self._handshake_ns + HANDSHAKE_AGAIN_NS)
+        return min(due for due in (self._housekeeping_ns, *parts) if due is not None)
 
     # --- out
 

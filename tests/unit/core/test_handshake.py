@@ -196,11 +196,11 @@ def test_copies_of_an_init_get_the_same_response_on_each_path() -> None:
     assert server.counters.response_repeated == 1
 
 
-def test_retries_after_250_and_500_ms_then_each_second_with_new_keys() -> None:
+def test_retries_often_at_first_then_each_second_with_new_keys() -> None:
     client = _end("client")
     client.start(0)
     sent, times_ms = [client.take_sends()[0][1]], [0]
-    while len(sent) < 6:
+    while len(sent) < 9:
         deadline_ns = client.next_deadline_ns()
         assert deadline_ns is not None
         client.tick(deadline_ns - 1)
@@ -208,7 +208,7 @@ def test_retries_after_250_and_500_ms_then_each_second_with_new_keys() -> None:
         client.tick(deadline_ns)
         sent.append(client.take_sends()[0][1])
         times_ms.append(deadline_ns // NS_PER_MS)
-    assert times_ms == [0, 250, 750, 1750, 2750, 3750]
+    assert times_ms == [0, 250, 500, 750, 1000, 1500, 2000, 3000, 4000]
     assert len({init[5:37] for init in sent}) == len(sent)
     assert len({init[1:5] for init in sent}) == len(sent)
 

@@ -39,3 +39,14 @@ def test_a_silent_end_is_announced_after_timeout(sim: Simulator) -> None:
     assert len(downs(sim, since_ns)) < 2
     sim.run(15 * SECOND)
     assert sorted(downs(sim, since_ns)) == ["a", "b"]
+
+
+def test_a_client_looks_for_its_server_a_second_after_it_ended(sim: Simulator) -> None:
+    """Not with the next housekeeping, which may be almost a second later."""
+    sim.server.tunnel.close(sim.now_ns)
+    sim.server.flush()
+    sim.run(100 * MS)
+    client = sim.client.tunnel
+    sent = client.handshake.counters.init_sent
+    waited_ns = sim.run_until(lambda: client.handshake.counters.init_sent > sent, 2 * SECOND)
+    assert waited_ns <= SECOND
