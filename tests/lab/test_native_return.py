@@ -52,7 +52,7 @@ def longest_silence_s(lab: Lab, tunnel: Tunnel, happen: Callable[[], None]) -> f
     time.sleep(0.3)
     since_ns = time.monotonic_ns()
     happen()
-    time.sleep(max(0.0, BACK_S + 0.5 - (time.monotonic_ns() - since_ns) / 1e9))
+    time.sleep(max(0.0, BACK_S + 0.2 - (time.monotonic_ns() - since_ns) / 1e9))
     end_ns = time.monotonic_ns()
     answers = (sent_ns + rtt_ns for sent_ns, rtt_ns in probes.stop().probes if rtt_ns is not None)
     times = [since_ns, *sorted(at_ns for at_ns in answers if since_ns < at_ns < end_ns), end_ns]
@@ -106,7 +106,7 @@ def test_a_wrong_password_is_one_line_at_each_end(lab: Lab) -> None:
         while not all(warnings_of(end) for end in ends) and time.monotonic() < started_s + 10:
             time.sleep(0.05)
         print(f"both ends have said what is wrong after {time.monotonic() - started_s:.1f} s")
-        time.sleep(3)
+        time.sleep(2)
         for end, hint in zip(ends, ("the password the same", "is the password"), strict=True):
             (warning,) = warnings_of(end)
             assert hint in warning

@@ -130,7 +130,10 @@ def _links(links: list[Snapshot]) -> list[Text]:
 
 def _remarks(link: Snapshot) -> list[str]:
     addresses = " to ".join(link[end] for end in ("local", "remote") if link.get(end))
-    path = [f"capacity {_figure(link, 'capacity_bps', units.format_rate_bps)}"] if link.get("capacity_bps") else []
+    bound = "" if link.get("capacity_is_measured", True) else "at least "  # it has not been full yet
+    path = (
+        [f"capacity {bound}{_figure(link, 'capacity_bps', units.format_rate_bps)}"] if link.get("capacity_bps") else []
+    )
     path += [f"queue {_figure(link, 'queue_ms', _milliseconds)}"] if link.get("queue_ms") else []
     path += [f"MTU {link['mtu_bytes']}"] if link.get("rtt_ms") and link.get("mtu_bytes") else []  # else only assumed
     path += ["fallback only"] if link.get("fallback_only") else []

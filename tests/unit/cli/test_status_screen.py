@@ -124,11 +124,12 @@ def test_a_person_sees_state_reason_rates_and_what_was_dropped(run_directory: Pa
 
 
 def test_what_is_not_known_is_not_shown(run_directory: Path) -> None:
-    fresh = {**LINK2, "mtu_bytes": 1280, "rtt_ms": None}
+    fresh = {**LINK2, "mtu_bytes": 1280, "rtt_ms": None, "capacity_bps": 4e6, "capacity_is_measured": False}
     snapshot = {**SNAPSHOT, "links": [fresh], "queue_bytes": 0, "queue_ms": 0.0}
     shown = invoke(run_directory / "home.sock", {"status": snapshot}, status, "home").output
     assert "queue   empty" in shown
     assert "1280" not in shown
+    assert "capacity at least 4 Mbit/s" in shown
 
 
 def test_a_program_gets_the_daemons_own_snapshot(run_directory: Path) -> None:
