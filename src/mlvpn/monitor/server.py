@@ -29,6 +29,8 @@ from mlvpn.monitor.snapshots import NoAnswer
 CONNECTIONS = 32
 CONNECTION_S = 10.0
 """A connection that is not over by then (a client that sends or reads too slowly) is cut."""
+REQUEST_BYTES = 16 << 10
+"""All that is taken from a connection; a scraper's request is below 1 KB."""
 LINE_BYTES = 2048
 """Of a request line, and of one header."""
 BACKLOG = 16
@@ -97,7 +99,16 @@ def _response(status: int, content_type: str, body: str | bytes) -> web.Response
 
 
 class _Connection(RequestHandler):
-    """Answers what is no HTTP as every other error, and keeps a stranger's tracebacks out of the log."""
+    """Bounds what a client may send; answers what is no HTTP as every other error, without a traceback in the log."""
+
+    received_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        self.received_bytes += len(data)
+        if self.received_bytes <= REQUEST_BYTES:
+            super().data_received(data)
+        elif self.transport is not None:
+            self.transport.close()  # what has been answered still goes out
 
     def handle_error(
         self,

@@ -152,6 +152,7 @@ def test_a_body_is_not_read() -> None:
         b"GET /status HTTP/1.1\r\n" + b"X: y\r\n" * 50_000 + b"\r\n",
         b"GET /status HTTP/1.1\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
     ],
+    ids=["TLS", "long path", "many headers", "long header"],
 )
 def test_what_is_no_reasonable_request_is_refused(request_bytes: bytes, caplog: pytest.LogCaptureFixture) -> None:
     async def body(port: int, ask: Ask) -> None:
@@ -159,6 +160,8 @@ def test_what_is_no_reasonable_request_is_refused(request_bytes: bytes, caplog: 
             first, headers, content = await ask(request_bytes)
         except ConnectionError:
             return
+        if not first:
+            return  # cut without a word
         assert first.startswith("HTTP/1.") and first.split()[1] == "400"
         assert headers["Server"] == "mlvpn" and list(json.loads(content)) == ["error"]
         assert not [record for record in caplog.records if record.levelno > logging.DEBUG or record.exc_info]
