@@ -81,6 +81,18 @@ def test_an_idle_tunnel_notices_a_cut_within_two_seconds(name: str) -> None:
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
+def test_an_idle_link_cut_in_one_direction_goes_down_at_both_ends(direction: str) -> None:
+    """What the peer sends over it proves nothing of our direction."""
+    sim = two_links()
+    sim.run(10 * SECOND)
+    getattr(sim.links["a"], direction).up = False
+    ends = (sim.client, sim.server)
+    assert (
+        sim.run_until(lambda: all(link_of(end, "a").state == LinkState.DOWN for end in ends), 5 * SECOND) < 2 * SECOND
+    )
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
 @pytest.mark.parametrize("to_client", [False, True])
 def test_a_link_cut_in_one_direction_carries_nothing(direction: str, to_client: bool) -> None:
     """Whichever direction is left: acknowledgements of the dead one are missing, or answers do not come back."""

@@ -280,7 +280,7 @@ class Link:
     def silent_too_long(self, now_ns: int) -> bool:
         """Say whether a SUSPECT link is to be taken down."""
         patience = max(DOWN_AFTER_NS, int(2 * self.estimator.rtt_ns + 4 * self.estimator.rtt_deviation_ns))
-        return self._unanswered >= DOWN_PINGS and now_ns - max(self.state_since_ns, self.heard_ns) > patience
+        return self._unanswered >= DOWN_PINGS and now_ns - max(self.state_since_ns, self.proved_ns) > patience
 
     def take_down(self, reason: str, now_ns: int) -> bool:
         """Take the link down; return whether it was carrying traffic until now."""
