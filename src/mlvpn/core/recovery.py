@@ -155,9 +155,6 @@ class RepairQueue:
     def peek(self) -> Repair:
         return self._heap[0][2]
 
-    def clear(self) -> None:
-        self._heap.clear()
-
 
 def hopeless(repair: Repair, now_ns: int) -> bool:
     """Say whether it is too late, or has been tried too often, to send this again."""
