@@ -36,6 +36,7 @@ RECEIVE_TRAINS = 16
 REST_NS = NS_PER_MS * 4 // 5
 TIMER_GRAIN_NS = NS_PER_MS
 """A timer that goes off this soon serves every deadline: asking for the next one after each burst costs more."""
+SMALL_BURST_BYTES = 32 << 10
 MODERATE_BELOW_NS = 2 * NS_PER_MS
 """More than five hundred wakes a second, and each is followed by a rest."""
 
@@ -57,6 +58,7 @@ class Bridge:
         self._timer: asyncio.TimerHandle | None = None
         self._woken_ns = 0
         self._began_ns = 0
+        self._burst_bytes = 0
         self._finishing = False
         self._gap_ns = 10 * NS_PER_MS
         """Smoothed time between wakes for the device or a socket."""
@@ -95,11 +97,14 @@ class Bridge:
 
     def _device_readable(self) -> None:
         self._wake()
-        self._core.submit(self._device.read_burst(READ_FRAMES, READ_BYTES), self._woken_ns)
+        frames = self._device.read_burst(READ_FRAMES, READ_BYTES)
+        self._burst_bytes += sum(map(len, frames))
+        self._core.submit(frames, self._woken_ns)
 
     def _socket_readable(self, link_socket: LinkSocket) -> None:
         self._wake()
         for train in link_socket.receive_burst(RECEIVE_TRAINS):
+            self._burst_bytes += len(train.data)
             self._core.receive(train, self._woken_ns)
 
     def _wake(self) -> None:
@@ -115,12 +120,14 @@ class Bridge:
     def _finish(self) -> None:
         """Flush, then let the next burst gather if many small ones come one by one: network cards call it moderation.
 
-        Waking costs as much as a dozen packets. Idle traffic never waits, for its wakes are far apart; a tunnel at its
-        limit never waits either, for its bursts take longer than the rest would.
+        Waking costs as much as a dozen packets. Idle traffic never waits, for its wakes are far apart; bulk over fast
+        links never waits either, for its bursts are large: TCP keeps only a few of them in the device's queue.
         """
         self._finishing = False
         self.flush()
-        if self._gap_ns < MODERATE_BELOW_NS and time.monotonic_ns() - self._began_ns < REST_NS // 2:
+        small = self._burst_bytes < SMALL_BURST_BYTES and time.monotonic_ns() - self._began_ns < REST_NS // 2
+        self._burst_bytes = 0
+        if small and self._gap_ns < MODERATE_BELOW_NS:
             time.sleep(REST_NS / 1e9)
 
     def _due(self) -> None:
