@@ -164,5 +164,5 @@ def test_ten_minutes_of_flapping_links_loss_reordering_and_address_changes(seed:
     assert all(link.state == LinkState.UP for end in (sim.client, sim.server) for link in end.tunnel.links)
     for stream in (*traffic.pings, *traffic.bulk):
         assert len(stream.lost) < len(stream.sent_ns) // 20
-        assert stream.disordered < len(stream.sent_ns) // 100, "only what came after the bound, or began a burst"
+        assert stream.disordered < len(stream.sent_ns) // 50, "only what came after the bound, or began a burst"
     assert {"client", "server", "rebind", "flap", "cut_one_way"} <= weather.happened.keys()

@@ -34,6 +34,9 @@ PING_DOWN_NS = 1 * NS_PER_S
 PROBING_FAST_NS = 5 * NS_PER_S
 PONG_SLACK_NS = 100 * NS_PER_MS
 """How much later than its usual round trip a PONG may be before the link is suspected."""
+DOUBT_NS = 120 * NS_PER_MS
+"""How long a silence of all links at once is put down to an end that has no processor."""
+DOUBT_EVERY_NS = 10 * NS_PER_MS
 DOWN_AFTER_NS = 500 * NS_PER_MS
 DOWN_PINGS = 3
 PONGS_TO_RETURN = 3
@@ -96,6 +99,8 @@ class Link:
         self._reported_datagrams = 0
         self._pings: dict[int, tuple[int, Address | None]] = {}
         self._next_ping_ns = now_ns
+        self._doubted_ns = -DOUBT_NS * 2
+        self._judge_ns = 0
         self._unanswered = 0
         self._pongs = 0
         self._flaps = 0
@@ -238,6 +243,8 @@ class Link:
     def overdue(self, now_ns: int) -> str | None:
         """Return why the link is to be suspected, or None. Only an UP link is asked."""
         estimate = self.estimator
+        if now_ns < self._judge_ns:
+            return None
         oldest = self.log.oldest_sent_ns
         if oldest is not None and now_ns - oldest > late_after_ns(*self._usual_ack()):
             return f"no acknowledgement for {(now_ns - oldest) // NS_PER_MS} ms"
@@ -269,7 +276,19 @@ class Link:
         if asked_ns is not None:
             estimate = self.estimator
             times.append(asked_ns + int(estimate.rtt_ns + 4 * estimate.rtt_deviation_ns + PONG_SLACK_NS) + 1)
-        return min(times, default=None)
+        return max(min(times), self._judge_ns) if times else None
+
+    def in_doubt(self, now_ns: int) -> bool:
+        """Put the judgement on an overdue link off; False once that has been done for ``DOUBT_NS``."""
+        if now_ns >= self._doubted_ns + 2 * DOUBT_NS:
+            self._doubted_ns = now_ns
+        self._judge_ns = now_ns + DOUBT_EVERY_NS
+        return now_ns - self._doubted_ns < DOUBT_NS
+
+    def ask_soon(self, now_ns: int) -> None:
+        """Have a PING sent now unless one has just been."""
+        if not self._pings or now_ns - next(reversed(self._pings.values()))[0] >= 2 * DOUBT_EVERY_NS:
+            self._next_ping_ns = now_ns
 
     def suspect(self, reason: str, now_ns: int) -> None:
         self.counters.suspected += 1

@@ -37,7 +37,7 @@ LEAST_SHARE = 1 / 16
 upload beside the tunnel) may make a delay-based sender yield, but not give up."""
 BEST_DECAY = 0.999
 """Per report: half a minute of memory."""
-BURST_NS = 2 * NS_PER_MS
+BURST_NS = 5 * NS_PER_MS
 """Tokens that may gather: what a link sends at once after the daemon has slept."""
 MIN_BURST_BYTES = 2 * 1500
 MIN_FLIGHT_BYTES = 10 * 1500

@@ -31,8 +31,8 @@ _link_of = attrgetter("link")
 READ_FRAMES = 256
 READ_BYTES = 1 << 20
 """One TUN read burst ends here, so that the links are served in between: some 5 ms of work."""
-RECEIVE_TRAINS = 16
-"""Likewise for one link: 16 trains of up to 64 KB."""
+RECEIVE_TRAINS = 64
+"""Likewise for one link."""
 REST_NS = NS_PER_MS * 4 // 5
 TIMER_GRAIN_NS = NS_PER_MS
 """A timer that goes off this soon serves every deadline: asking for the next one after each burst costs more."""
