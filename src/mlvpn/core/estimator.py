@@ -5,7 +5,7 @@ The method is explained in docs/bonding.md, sections 3.1 and 3.2.
 
 * **Rate sample**: bytes received between two reports at least ``WINDOW_NS`` apart, over the longer of the times between
   their departures and their arrivals (draft-cheng-iccrg-delivery-rate-estimation).
-* **Capacity or lower bound?** Where the queue never emptied while the sender was held back by pacing, the sample *is*
+* **Capacity or lower bound?** Where a queue stood and grew while the sender was held back by pacing, the sample *is*
   the capacity and moves the estimate either way. Else the sample only shows that the link can do at least this.
 * **Delay**: the clocks' offset is unknown but the same on all links, so only differences are used: to the link's own
   base (least delay of the last 10 s) for its queue, to the other links for the scheduler.
@@ -26,6 +26,13 @@ from mlvpn.wire.header import TS_MODULUS, signed_us
 
 WINDOW_NS = 60 * NS_PER_MS
 """Least span of a rate sample: 50 datagrams at 10 Mbit/s, so one more or less is 2 %."""
+JITTER_WINDOW = 8
+"""A rate sample spans at least so many times the jitter, lest its ends decide what it says."""
+STRETCHED_RATIO = 1.02
+"""Bytes that arrive so much slower than they left met a full link. A queue that merely stands proves nothing about
+the capacity: what comes out is what the pace lets in, and following it would follow ourselves down."""
+FAR_BELOW_RATIO = 0.85
+"""Cruising sends at least 0.92 of the estimate: so much less coming out is the link's doing."""
 BASE_BUCKET_NS = 1 * NS_PER_S
 BASE_BUCKETS = 10
 """The base delay is the least of the last ten seconds: a route that grew longer is believed after that."""
@@ -139,11 +146,11 @@ class Estimator:
         sample = self._rate_sample(report)
         if sample is None:
             return
-        rate_bps, span_start_us = sample
+        rate_bps, span_start_us, stretched = sample
         self.rate_bps = rate_bps
         self.held_back = limited_since_us is not None and signed_us(span_start_us - limited_since_us) >= 0
         self.saturated = self.held_back and self.queue_ns >= 0.5 * self.queue_target_ns
-        if self.saturated:
+        if self.saturated and (stretched or rate_bps < FAR_BELOW_RATIO * self.capacity_bps):
             self.capacity_bps += CAPACITY_GAIN * (rate_bps - self.capacity_bps)
         else:
             self.capacity_bps = max(self.capacity_bps, rate_bps)
@@ -178,9 +185,9 @@ class Estimator:
         if sent > 0:
             self.loss_ratio = min(max(1 - received / sent, 0.0), 1.0)
 
-    def _rate_sample(self, report: LinkReport) -> tuple[float, int] | None:
-        """Return the rate over the last ``WINDOW_NS`` and when its first byte was sent, or None if nothing came
-        since."""
+    def _rate_sample(self, report: LinkReport) -> tuple[float, int, bool] | None:
+        """Return the rate over the last window, when its first byte was sent, and whether its bytes took longer to
+        arrive than to leave; None if nothing came since. A jittery link needs a longer window."""
         marks = self._marks
         mark = _Mark(report.arrival_us, (report.arrival_us - report.delay_us) % TS_MODULUS, report.received_bytes)
         if marks and mark.arrival_us == marks[-1].arrival_us:
@@ -188,11 +195,14 @@ class Estimator:
         if marks and signed_us(mark.arrival_us - marks[-1].arrival_us) > NS_PER_S // 1000:
             marks.clear()
         marks.append(mark)
-        window_us = WINDOW_NS // 1000
+        window_us = max(WINDOW_NS, int(JITTER_WINDOW * self.jitter_ns)) // 1000
         while len(marks) > 2 and signed_us(mark.arrival_us - marks[1].arrival_us) >= window_us:
             marks.popleft()
         first = marks[0]
-        span_us = max(signed_us(mark.arrival_us - first.arrival_us), signed_us(mark.sent_us - first.sent_us))
+        arrival_span_us = signed_us(mark.arrival_us - first.arrival_us)
+        sent_span_us = signed_us(mark.sent_us - first.sent_us)
+        span_us = max(arrival_span_us, sent_span_us)
         if span_us < window_us // 2:
             return None
-        return (mark.received_bytes - first.received_bytes) * 8e6 / span_us, first.sent_us
+        stretched = arrival_span_us > STRETCHED_RATIO * sent_span_us
+        return (mark.received_bytes - first.received_bytes) * 8e6 / span_us, first.sent_us, stretched
