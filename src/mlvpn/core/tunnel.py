@@ -19,7 +19,7 @@ from collections.abc import Mapping
 
 from mlvpn.burst import Opened
 from mlvpn.config import Config, LinkConfig
-from mlvpn.core import scheduler
+from mlvpn.core import scheduler, witness
 from mlvpn.core.agreement import Offer, Random, Session
 from mlvpn.core.burst_io import Delivery, ReceivedTrain, Train
 from mlvpn.core.counters import TunnelCounters
@@ -44,8 +44,6 @@ MAX_LINKS = 64
 """Links one client may have; a server makes room for no more."""
 CHALLENGE_EVERY_NS = 100 * NS_PER_MS
 HANDSHAKE_AGAIN_NS = 1 * NS_PER_S
-FRESH_PROOF_NS = 50 * NS_PER_MS
-"""A link that proved itself this lately shows that the peer and this end are awake."""
 HOUSEKEEPING_NS = 1 * NS_PER_S
 PROBING_PATIENCE_NS = 2 * NS_PER_S
 """A link that starts over (the peer restarted) is not announced as down for this long."""
@@ -346,7 +344,10 @@ class NativeTunnel:
         """Notice silence; see `core/link.py` for the states."""
         if link.state == LinkState.UP:
             reason = link.overdue(now_ns)
-            if reason is not None and self._is_the_links_fault(link, now_ns):
+            unheard = witness.to_ask(link, self.links, now_ns) if reason is not None else []
+            for other in unheard:
+                self._probe(other, now_ns)
+            if reason is not None and not unheard:
                 link.suspect(reason, now_ns)
                 self._log(Level.DEBUG, f"link {link.name}: suspected, {reason}")
                 self.sender.relieve(link)
@@ -356,30 +357,13 @@ class NativeTunnel:
                 self._take_down(link, link.reason, now_ns)
         self._announce_down(link, now_ns)
 
-    def _is_the_links_fault(self, link: Link, now_ns: int) -> bool:
-        """Say whether a silence is to be blamed on ``link``: another link has just proved that both ends are awake.
-
-        When all are silent at once, more likely one end has had no processor. The others are asked, and one answer
-        decides; without any answer the silence is believed after ``DOUBT_NS``.
-        """
-        others = [other for other in self.links if other is not link and other.state == LinkState.UP]
-        if not others or any(now_ns - other.proved_ns < FRESH_PROOF_NS for other in others):
-            return True
-        if link.in_doubt(now_ns):
-            for other in others:
-                other.ask_soon(now_ns)
-                self._probe(other, now_ns)
-            return False
-        return True
-
     def _take_down(self, link: Link, reason: str, now_ns: int) -> None:
         link.take_down(reason, now_ns)
         self.sender.abandon(link)
         self._announce_down(link, now_ns)
 
     def _announce_down(self, link: Link, now_ns: int, at_once: bool = False) -> None:
-        """Tell of a link that is down; of the last one only after ``timeout``: a short outage is no reason to tear
-        down. ``at_once``: it is known to be no outage."""
+        """Tell of a link that is down; of the last one only after ``timeout``, or ``at_once``: it may be an outage."""
         if not link.announced or link.state in (LinkState.UP, LinkState.SUSPECT):
             return
         others = any(other.state == LinkState.UP for other in self.links)
@@ -458,8 +442,7 @@ class NativeTunnel:
         self.sender.pump(now_ns)
 
     def _send_feedback(self, now_ns: int) -> None:
-        """Report on all links over the fastest; every other time over the second fastest too, lest one silence hide
-        all."""
+        """Report on all links over the fastest; every other time over the second too, lest one silence hide all."""
         reports = self.receiver.take_reports(self.links, now_ns)
         links = scheduler.eligible(self.links)
         if not reports or not links:

@@ -37,6 +37,7 @@ from mlvpn.core.burst_io import ReceivedTrain, Train
 from mlvpn.core.events import Address
 from mlvpn.errors import LinkError
 from mlvpn.system import own_address
+from mlvpn.system.join import join_neighbours
 from mlvpn.system.own_address import OwnAddresses
 
 BUFFER_BYTES = 8 << 20
@@ -47,9 +48,6 @@ MAX_MESSAGE_BYTES = 65_000
 """A train must fit one IP packet, headers included."""
 RECEIVE_BYTES = 65_535
 """A joined train can be that long; in a smaller buffer it would be cut off."""
-
-JOIN_WITHIN_NS = 500_000
-"""Datagrams further apart keep their own time of arrival: delays are measured by it."""
 
 _SO_TIMESTAMPNS = 35
 _SO_SNDBUFFORCE = 32
@@ -406,33 +404,6 @@ class LinkSocket:
 def _plain(address: Address) -> Address:
     """Return an IPv4 address as everybody but a dual-stack socket writes it."""
     return (address[0][len(_MAPPED) :], address[1]) if address[0].startswith(_MAPPED) else address
-
-
-def join_neighbours(trains: list[ReceivedTrain]) -> list[ReceivedTrain]:
-    """Join trains from one source that came within ``JOIN_WITHIN_NS``: all of one size, only the last may be shorter.
-
-    What UDP_GRO does in the kernel, for network cards and kernels that do not: a train is opened with one call. The
-    joined train's arrival is that of its first datagram, to which its time stamp belongs.
-    """
-    joined: list[ReceivedTrain] = []
-    at, end = 0, len(trains)
-    while at < end:
-        first, stop = trains[at], at + 1
-        size, until_ns = first.datagram_bytes, first.arrival_ns + JOIN_WITHIN_NS
-        whole = not len(first.data) % size
-        while whole and stop < end:
-            train = trains[stop]
-            if train.source != first.source or train.arrival_ns > until_ns or train.data[0] != first.data[0]:
-                break
-            if train.datagram_bytes != size and not len(train.data) <= train.datagram_bytes < size:
-                break
-            whole = not len(train.data) % size
-            stop += 1
-        if stop > at + 1:
-            first = first._replace(data=b"".join([train.data for train in trains[at:stop]]))
-        joined.append(first)
-        at = stop
-    return joined
 
 
 def _never_fragment(sock: socket.socket, is_ipv6: bool, is_dual: bool) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlvpn.core.burst_io import ReceivedTrain
-from mlvpn.system.udp import JOIN_WITHIN_NS, join_neighbours
+from mlvpn.system.join import JOIN_WITHIN_NS, join_neighbours
 
 A, B = ("10.0.0.1", 1), ("10.0.0.2", 2)
 

@@ -1,0 +1,39 @@
+"""Joins datagrams that came one by one to trains, where the kernel has not.
+
+Owns what UDP_GRO does, for network cards and kernels that do not do it: a train is opened with one call, which costs a
+third of opening its datagrams one by one. Does not own reading (`system/udp.py`).
+"""
+
+from __future__ import annotations
+
+from mlvpn.core.burst_io import ReceivedTrain
+
+JOIN_WITHIN_NS = 500_000
+"""Datagrams further apart keep their own time of arrival: delays are measured by it."""
+
+
+def join_neighbours(trains: list[ReceivedTrain]) -> list[ReceivedTrain]:
+    """Join trains from one source that came within ``JOIN_WITHIN_NS``: all of one size, only the last may be shorter.
+
+    What UDP_GRO does in the kernel, for network cards and kernels that do not: a train is opened with one call. The
+    joined train's arrival is that of its first datagram, to which its time stamp belongs.
+    """
+    joined: list[ReceivedTrain] = []
+    at, end = 0, len(trains)
+    while at < end:
+        first, stop = trains[at], at + 1
+        size, until_ns = first.datagram_bytes, first.arrival_ns + JOIN_WITHIN_NS
+        whole = not len(first.data) % size
+        while whole and stop < end:
+            train = trains[stop]
+            if train.source != first.source or train.arrival_ns > until_ns or train.data[0] != first.data[0]:
+                break
+            if train.datagram_bytes != size and not len(train.data) <= train.datagram_bytes < size:
+                break
+            whole = not len(train.data) % size
+            stop += 1
+        if stop > at + 1:
+            first = first._replace(data=b"".join([train.data for train in trains[at:stop]]))
+        joined.append(first)
+        at = stop
+    return joined
