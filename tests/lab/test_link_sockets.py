@@ -80,9 +80,9 @@ def test_trains_over_a_wire(
     trains = receive(receiver, 120)
     assert b"".join(one.data for one in trains) == train(40).data * 3
     if offloads and not forced:
-        assert len(trains) == 3, "one call out, one call in"
+        assert receiver.counters.received_trains == 3, "one call out, one call in"
     if forced == "MLVPN_NO_GRO":
-        assert len(trains) == 120
+        assert receiver.counters.received_trains == 120
     assert sender.counters.gso_refused <= 1
     sender.close()
     receiver.close()

@@ -10,6 +10,8 @@ from mlvpn.core.burst_io import ReceivedTrain
 
 JOIN_WITHIN_NS = 500_000
 """Datagrams further apart keep their own time of arrival: delays are measured by it."""
+TRAIN_BYTES = 65_535
+"""As long as a train of the kernel's can be; whoever opens trains may rely on it."""
 
 
 def join_neighbours(trains: list[ReceivedTrain]) -> list[ReceivedTrain]:
@@ -23,12 +25,15 @@ def join_neighbours(trains: list[ReceivedTrain]) -> list[ReceivedTrain]:
     while at < end:
         first, stop = trains[at], at + 1
         size, until_ns = first.datagram_bytes, first.arrival_ns + JOIN_WITHIN_NS
-        whole = not len(first.data) % size
+        whole, room = not len(first.data) % size, TRAIN_BYTES - len(first.data)
         while whole and stop < end:
             train = trains[stop]
             if train.source != first.source or train.arrival_ns > until_ns or train.data[0] != first.data[0]:
                 break
             if train.datagram_bytes != size and not len(train.data) <= train.datagram_bytes < size:
+                break
+            room -= len(train.data)
+            if room < 0:
                 break
             whole = not len(train.data) % size
             stop += 1

@@ -25,6 +25,10 @@ def test_other_sources_types_and_times_stay_apart() -> None:
     assert join_neighbours(apart) == apart
 
 
+def test_a_train_stays_as_short_as_those_of_the_kernel() -> None:
+    assert [len(train.data) // 1400 for train in join_neighbours([datagram(1400)] * 100)] == [46, 46, 8]
+
+
 _trains = st.builds(
     lambda size, count, short, source, at_ns: ReceivedTrain(
         "dsl", source, b"\4" + bytes(size * count - 1 + min(short, size - 1)), size, at_ns
