@@ -16,6 +16,7 @@ Owns the association: what begins and ends it, and which state every link is in.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 
 from mlvpn.burst import Opened
 from mlvpn.config import Config, LinkConfig
@@ -66,6 +67,8 @@ class NativeTunnel:
         self.counters = TunnelCounters()
         self.links: list[Link] = []
         self._by_number: dict[int, Link] = {}
+        self._new_numbers = count(len(config.links))
+        self._removed: dict[int, Link] = {}  # a number seen again goes on where it stopped: no nonce, no replay twice
         self._events: list[Event] = []
         self._replies: list[Delivery] = []
         self._feedback_copied = False
@@ -91,8 +94,13 @@ class NativeTunnel:
         link = Link(config, number, self._random, now_ns)
         self.links.append(link)
         if number >= 0:
-            self._by_number[number] = link
+            self._give_number(link, number)
         return link
+
+    def _give_number(self, link: Link, number: int) -> None:
+        link.number, self._by_number[number] = number, link
+        if before := self._removed.pop(number, None):
+            link.next_lseq, link.receiver = before.next_lseq, before.receiver
 
     def _reply(self, tun_frame: bytes) -> None:
         self._replies.append((tun_frame,))
@@ -183,8 +191,7 @@ class NativeTunnel:
             return None
         for link in self.links:
             if link.name == train.link and link.number < 0:
-                link.number = number
-                self._by_number[number] = link
+                self._give_number(link, number)
                 return link
         owner = next((link for link in self.links if link.name == train.link), None)
         if owner is None:
@@ -311,6 +318,7 @@ class NativeTunnel:
         self._replies += self.receiver.resequencer.take_all()
         self.receiver = Receiver(self.counters)
         self.sender.restart()
+        self._removed.clear()
         if not self.is_client:
             self._by_number.clear()
             self.links[:] = [link for link in self.links if link.name == link.socket]
@@ -448,8 +456,8 @@ class NativeTunnel:
         if not reports or not links:
             return
         self._feedback_copied = not self._feedback_copied
-        for first in range(0, len(reports), REPORTS_PER_DATAGRAM):
-            body = frame.pack_feedback(reports[first : first + REPORTS_PER_DATAGRAM])
+        for first in range(0, len(reports), frame.REPORTS_PER_DATAGRAM):
+            body = frame.pack_feedback(reports[first : first + frame.REPORTS_PER_DATAGRAM])
             for link in links[: 2 if self._feedback_copied else 1]:
                 self.sender.send_control(link, body, now_ns)
 
@@ -527,18 +535,14 @@ class NativeTunnel:
             if link.announced:
                 self._events.append(LinkDown(link.name, link.reason))
             self.links.remove(link)
-            self._by_number.pop(link.number, None)
+            if self._by_number.pop(link.number, None) is not None:
+                self._removed[link.number] = link
         known = {link.socket for link in self.links}
         for link in self.links:
             link.reconfigure(wanted[link.socket])
         for link_config in config.links:
             if link_config.name not in known:
-                self._add_link(link_config, self._free_number() if self.is_client else -1, now_ns)
-
-    def _free_number(self) -> int:
-        """Return a number no link of this association has had: lseq of an old one must not be used again."""
-        self._next_number = max([*self._by_number, getattr(self, "_next_number", -1)]) + 1
-        return self._next_number
+                self._add_link(link_config, next(self._new_numbers) if self.is_client else -1, now_ns)
 
     def close(self, now_ns: int) -> None:
         """See `interface.Core`."""
@@ -554,7 +558,3 @@ class NativeTunnel:
     def snapshot(self, now_ns: int) -> CoreSnapshot:
         """See `interface.Core`."""
         return describe_tunnel(self, now_ns)
-
-
-REPORTS_PER_DATAGRAM = 5
-"""So many link reports with all their ranges still fit into the smallest datagram."""

@@ -59,6 +59,8 @@ MAX_LANES = 16
 GSEQ_MODULUS = 1 << 32
 MAX_RANGES = 48
 """Missing ranges in one link report; 48 ranges of 4 bytes keep a report of two links within one datagram."""
+REPORTS_PER_DATAGRAM = 5
+"""So many link reports with all their ranges still fit into the smallest datagram."""
 
 
 class Kind(IntEnum):

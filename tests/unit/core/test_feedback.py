@@ -9,9 +9,15 @@ from mlvpn.core.feedback import MAX_GAPS, REPORTS_PER_GAP, LinkReceiver
 from mlvpn.core.mtu import IPV6_UDP_BYTES, SMALLEST_PATH_MTU
 from mlvpn.core.recovery import SentLog, SentRun
 from mlvpn.core.run import build_bodies
-from mlvpn.core.tunnel import REPORTS_PER_DATAGRAM
 from mlvpn.units import NS_PER_MS
-from mlvpn.wire.frame import MAX_RANGES, LinkReport, pack_feedback, unpack_controls, unpack_feedback
+from mlvpn.wire.frame import (
+    MAX_RANGES,
+    REPORTS_PER_DATAGRAM,
+    LinkReport,
+    pack_feedback,
+    unpack_controls,
+    unpack_feedback,
+)
 from mlvpn.wire.header import OVERHEAD_BYTES
 
 NOW_NS = 5_000 * NS_PER_MS
