@@ -7,6 +7,7 @@
 #   make bench-bond   links bonded against the sum of them, row by row (root, an hour); ARGS="--rows 1,4 --quick" for less
 #   make bench-failover  each link cut in turn, loaded and idle (root); ARGS="--stability 600" or "--fairness" instead
 #   make bench-speed  how fast, beside the tunnels that Debian has (root)
+#   make bench-interop  the protocol of MLVPN 2.x, beside and against its C daemon (root); MLVPN_C=/path/to/mlvpn
 #   make profile      where the time goes (root)
 #   make docs         write the generated pages anew
 #   make clean        remove what these commands made, .venv included
@@ -16,7 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := src tests $(wildcard bench tools)
 
-.PHONY: help setup demo test check bench-bond bench-failover bench-speed profile docs clean
+.PHONY: help setup demo test check bench-bond bench-failover bench-speed bench-interop profile docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -66,6 +67,9 @@ bench-failover: setup
 
 bench-speed: setup
 	@$(BIN)/python -m bench.speed $(ARGS)
+
+bench-interop: setup
+	@$(BIN)/python -m bench.interop $(ARGS)
 
 profile: setup
 	@$(BIN)/python -m bench.profile $(ARGS)

@@ -50,6 +50,7 @@ class Bulk(NamedTuple):
     """TCP payload received."""
     cpu_s_per_gb: float
     """CPU time of the daemons of both ends per 10^9 bytes of payload."""
+    received_bytes: float
 
 
 def bulk(
@@ -67,7 +68,7 @@ def bulk(
         command = ["iperf3", "-c", running.server_address, "-p", port, "-J", *options]
         received = _received(sender.run(command, timeout_s=seconds + 30))
         cpu_s = running.cpu_seconds() - cpu_s
-    return Bulk(received["bits_per_second"], cpu_s / (received["bytes"] / 1e9))
+    return Bulk(received["bits_per_second"], cpu_s / (received["bytes"] / 1e9), received["bytes"])
 
 
 def _received(report: str) -> dict[str, float]:

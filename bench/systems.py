@@ -119,14 +119,15 @@ def _no_kernels() -> str:
 # -- MLVPN 2.x in C
 
 
-def _start_mlvpn_c(lab: Lab, stack: ExitStack) -> Running:
-    # It changes its root to the home directory of its user. Without a reorder buffer two links are of no use to TCP.
+def mlvpn_c_daemon(config: Path, name: str) -> Sequence[str]:
+    """Return the command line of the C daemon. It changes its root to the home directory of its user."""
     user = next(user.pw_name for user in pwd.getpwall() if user.pw_uid and Path(user.pw_dir).is_dir())
+    return [os.environ["MLVPN_C"], "-c", str(config), "-u", user, "-n", name, "--debug"]
 
-    def command(config: Path, name: str) -> Sequence[str]:
-        return [os.environ["MLVPN_C"], "-c", str(config), "-u", user, "-n", name, "--debug"]
 
-    return _start_mlvpn(command, lab, stack, reorder_buffer_size=MLVPN_C_REORDER_PACKETS)
+def _start_mlvpn_c(lab: Lab, stack: ExitStack) -> Running:
+    # Without a reorder buffer two links are of no use to TCP.
+    return _start_mlvpn(mlvpn_c_daemon, lab, stack, reorder_buffer_size=MLVPN_C_REORDER_PACKETS)
 
 
 # -- wireguard-go

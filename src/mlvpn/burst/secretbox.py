@@ -84,8 +84,8 @@ class CTrainBox:
     """In C, on libsodium."""
 
     def __init__(self, key: bytes) -> None:
-        assert _kernel is not None
-        self._ffi, self._lib = _kernel.ffi, _kernel.lib
+        assert KERNEL is not None
+        self._ffi, self._lib = KERNEL.ffi, KERNEL.lib
         self._key = self._ffi.from_buffer("uint8_t[]", key)
 
     def seal_train(
@@ -131,15 +131,16 @@ def _load() -> Any:
     if os.environ.get("MLVPN_KERNELS", "auto") == "python":
         return None
     try:
-        return import_module("mlvpn.burst._secretbox")
+        kernel = import_module("mlvpn.burst._secretbox")
     except ImportError:
         return None
+    return kernel if hasattr(kernel.lib, "segments_split") else None  # one that an older version built
 
 
-_kernel = _load()
-IMPLEMENTATION = "python" if _kernel is None else "c"
+KERNEL = _load()
+IMPLEMENTATION = "python" if KERNEL is None else "c"
 
 
 def make_box(key: bytes) -> TrainBox:
     """Return the better implementation for a key."""
-    return PythonTrainBox(key) if _kernel is None else CTrainBox(key)
+    return PythonTrainBox(key) if KERNEL is None else CTrainBox(key)

@@ -52,6 +52,7 @@ _CSUM = struct.Struct("<H")  # see ``checksum``
 _ETHERNET_BYTES = 14
 _VLAN_BYTES = 4
 _VLAN_TYPES = (b"\x81\x00", b"\x88\xa8")
+_IPV4_BYTES = 20
 _IPV6_BYTES = 40
 _UDP_BYTES = 8
 _TCP_FIN_PSH = 0x09
@@ -179,10 +180,9 @@ def _finished(frame: bytes, start: int, csum_at: int) -> bytes:
 def _piece_header(template: bytes, l4: int, is_tcp: bool, offset: int, payload_bytes: int, id_step: int) -> bytes:
     """Return the headers of a piece of a super-packet; the L4 checksum field holds the pseudo header's sum again."""
     try:
-        l3 = _network_start(template, l4)
+        l3, old_bytes = ip_span(template, l4)
         is_ipv4 = template[l3] >> 4 == 4
         total_at, before_total = (l3 + 2, l3) if is_ipv4 else (l3 + 4, l3 + _IPV6_BYTES)
-        old_bytes = before_total + _U16.unpack_from(template, total_at)[0]
         new_bytes = len(template) + payload_bytes
         if offset == 0 and new_bytes == old_bytes:
             return template
@@ -200,6 +200,16 @@ def _piece_header(template: bytes, l4: int, is_tcp: bool, offset: int, payload_b
     except (IndexError, struct.error) as error:
         raise PeerError(f"super-packet header of {len(template)} bytes does not hold what it says: {error}") from error
     return bytes(header)
+
+
+def ip_span(packet: bytes, l4: int) -> tuple[int, int]:
+    """Return where the IP header begins and where it says that its packet ends; ``packet`` may be its headers only."""
+    l3 = _network_start(packet, l4)
+    is_ipv4 = packet[l3] >> 4 == 4
+    if l4 - l3 < (_IPV4_BYTES if is_ipv4 else _IPV6_BYTES):
+        raise PeerError(f"super-packet whose L4 header begins {l4 - l3} bytes into its IP header")
+    length = _U16.unpack_from(packet, l3 + (2 if is_ipv4 else 4))[0]
+    return l3, length + (l3 if is_ipv4 else l3 + _IPV6_BYTES)
 
 
 def _network_start(template: bytes, l4: int) -> int:

@@ -11,6 +11,7 @@ should it be one that adapts, because packets that need no fragmenting cost a fr
 from __future__ import annotations
 
 from mlvpn.burst.secretbox import OVERHEAD_BYTES, make_box
+from mlvpn.burst.segments import split
 from mlvpn.core.burst_io import Train
 from mlvpn.core.icmp import too_big
 from mlvpn.core.interface import Matching
@@ -33,8 +34,6 @@ from mlvpn.wire.mlvpn1 import (
     seal,
     timestamp,
 )
-from mlvpn.wire.vnet import HEADER_BYTES as VNET_BYTES
-from mlvpn.wire.vnet import segment
 
 DEFAULT_PATH_MTU_BYTES = 1500
 IP_UDP_BYTES = {4: 20 + 8, 6: 40 + 8}
@@ -71,7 +70,7 @@ class Outgoing:
         """Send TUN frames to the peer, super-packets as their packets. HOT PATH."""
         for frame in frames:
             try:
-                self._place(segment(frame), links, now_ns)
+                self._place(split(frame), links, now_ns)
             except PeerError:
                 self._counters.malformed_packets += 1
         for run in self._outbox.take():
@@ -109,16 +108,15 @@ class Outgoing:
                 return link
         return None
 
-    def _place(self, frames: list[bytes], links: dict[str, Link], now_ns: int) -> None:
+    def _place(self, packets: list[bytes], links: dict[str, Link], now_ns: int) -> None:
         """Choose the link of each packet of one TUN frame, and number it."""
-        filtered = self._filtered(frames[0][VNET_BYTES:], links) if self.matching else None
+        filtered = self._filtered(packets[0], links) if self.matching else None
         choose = self.round_robin.choose
-        for frame in frames:
+        for packet in packets:
             link = filtered or choose()
             if link is None:
                 self._counters.no_link_packets += 1
                 continue
-            packet = frame[VNET_BYTES:]
             fits = len(packet) <= SAFE_PACKET_BYTES or self._fits(link, packet, now_ns)
             if fits is not None:
                 self._outbox.add(link, packet, self._data_seq, may_grow=fits)

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mlvpn.burst.segments import rejoin
 from mlvpn.config import Config, LinkConfig
 from mlvpn.core.burst_io import Delivery, ReceivedTrain, Train
 from mlvpn.core.events import Address, Event, Level, LinkDown, LinkUp, Log, SocketWanted
 from mlvpn.core.interface import CoreSnapshot, Matching
-from mlvpn.core.mlvpn1.arrivals import Arrivals
 from mlvpn.core.mlvpn1.balance import rotation, weights
 from mlvpn.core.mlvpn1.counters import Mlvpn1Counters
 from mlvpn.core.mlvpn1.incoming import Fresh, Incoming
@@ -29,8 +29,8 @@ from mlvpn.core.mlvpn1.link import KEEPALIVE_NS, NEW_SOCKET_AFTER_NS, SECOND_NS,
 from mlvpn.core.mlvpn1.outgoing import Outgoing
 from mlvpn.core.mlvpn1.resequencer import FIRST_BOUND_NS, MIN_BOUND_NS, Resequencer
 from mlvpn.wire.mlvpn1 import PacketType, password_key
+from mlvpn.wire.rejoin import ETHERNET_BYTES
 from mlvpn.wire.vnet import HEADER_BYTES as VNET_BYTES
-from mlvpn.wire.vnet import NO_OFFLOAD
 
 WARN_AGAIN_NS = 60 * SECOND_NS
 """The same warning is logged at most once a minute, whoever causes it."""
@@ -53,8 +53,8 @@ class Mlvpn1Tunnel:
         self._outgoing.matching = matching
         self._links = {link.name: self._new_link(link, now_ns) for link in config.links}
         self._resequencer = _resequencer(config, self._counters)
-        self._arrivals = Arrivals()
-        self._deliveries: list[Delivery] = []
+        self._delivered: list[bytes] = []
+        self._l2_bytes = 0 if config.general.tuntap == "tun" else ETHERNET_BYTES
         self._events: list[Event] = []
         self._connected_ns: int | None = None
         self._warn_again_ns: dict[str, int] = {}
@@ -62,15 +62,7 @@ class Mlvpn1Tunnel:
     # What the daemon brings in.
 
     def receive(self, train: ReceivedTrain, now_ns: int) -> None:
-        """Take datagrams that came in on a link; they are acted on when the daemon asks what came of them."""
-        self._arrivals.add(train, now_ns)
-
-    def _settle(self) -> None:
-        """Act on what was received."""
-        for train, now_ns in self._arrivals.take():
-            self._receive_train(train, now_ns)
-
-    def _receive_train(self, train: ReceivedTrain, now_ns: int) -> None:
+        """Take datagrams that came in on a link. HOT PATH."""
         link = self._links.get(train.link)
         if link is None:
             self._counters.unknown_link_datagrams += 1
@@ -91,7 +83,6 @@ class Mlvpn1Tunnel:
 
     def submit(self, frames: list[bytes], now_ns: int) -> None:
         """Take TUN frames to carry to the peer."""
-        self._settle()
         self._counters.submitted_packets += len(frames)
         self._counters.submitted_bytes += sum(map(len, frames)) - VNET_BYTES * len(frames)
         self._outgoing.submit(frames, self._links, now_ns)
@@ -101,7 +92,6 @@ class Mlvpn1Tunnel:
 
     def tick(self, now_ns: int) -> None:
         """Do what is due."""
-        self._settle()
         for link in self._links.values():
             if link.next_tick_ns <= now_ns:
                 link.next_tick_ns = now_ns + TICK_NS
@@ -121,18 +111,15 @@ class Mlvpn1Tunnel:
 
     def take_sends(self) -> list[Train]:
         """Take the trains to send, in order."""
-        self._settle()
         return self._outgoing.take_trains()
 
     def take_deliveries(self) -> list[Delivery]:
-        """Take the frames to write to the TUN, in order."""
-        self._settle()
-        deliveries, self._deliveries = self._deliveries, []
-        return deliveries
+        """Take the frames to write to the TUN, in order: what arrived since the last call is joined where it can be."""
+        packets, self._delivered = self._delivered, []
+        return [(frame,) for frame in rejoin(packets, self._l2_bytes)] if packets else []
 
     def take_events(self) -> list[Event]:
         """Take what happened since the last call, in order."""
-        self._settle()
         events, self._events = self._events, []
         return events
 
@@ -167,7 +154,6 @@ class Mlvpn1Tunnel:
 
     def reconfigure(self, config: Config, now_ns: int) -> None:
         """Apply a new configuration; a link whose addresses changed starts anew, the others keep their state."""
-        self._settle()
         before = self._links
         self._incoming.set_key(_key(config))
         self._outgoing.set_key(_key(config))
@@ -198,7 +184,6 @@ class Mlvpn1Tunnel:
 
     def snapshot(self, now_ns: int) -> CoreSnapshot:
         """Describe everything for `status`."""
-        self._settle()
         heard = [link.heard_ns for link in self._links.values() if link.heard_ns is not None]
         waiting = len(self._resequencer) if self._resequencer is not None else 0
         return {
@@ -353,7 +338,7 @@ class Mlvpn1Tunnel:
         """Write packets to the TUN. HOT PATH."""
         self._counters.delivered_packets += len(packets)
         self._counters.delivered_bytes += sum(map(len, packets))
-        self._deliveries += [(NO_OFFLOAD, packet) for packet in packets]
+        self._delivered += packets
 
     def _restart_order(self) -> None:
         if self._resequencer is not None:
