@@ -1,8 +1,8 @@
 """Super-packets split, and packets joined to super-packets, with one call each: in C where it was built.
 
 Owns the choice and the call. Does not own what is done, nor how it is done in Python (``wire/vnet.py: segment``,
-``wire/rejoin.py``). The kernel is in one module with that of ``secretbox.py``: only MLVPN 1 needs either, because
-nothing but its peer wants packets where the native protocol carries slices.
+``wire/rejoin.py``). The kernel is in one module with that of ``secretbox.py``, whose protocol needs both functions all
+the time; the native one joins what a network card without GRO hands over singly (``core/gather.py``).
 """
 
 from __future__ import annotations

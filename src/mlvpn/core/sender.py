@@ -18,6 +18,7 @@ from mlvpn.core.burst_io import Train
 from mlvpn.core.counters import TunnelCounters
 from mlvpn.core.equaliser import Equaliser
 from mlvpn.core.events import Address
+from mlvpn.core.gather import gather
 from mlvpn.core.icmp import frame_too_big, too_big
 from mlvpn.core.interface import Matching
 from mlvpn.core.link import Link, LinkState
@@ -93,6 +94,8 @@ class Sender:
         """Queue TUN frames. HOT PATH."""
         counters, enqueue, header_bytes = self._counters, self.queue.enqueue, self._link_header_bytes
         counters.submitted_packets += len(frames)
+        if self.peer_takes_slices:
+            frames = gather(frames, header_bytes)
         if self.matching is not None:
             enqueue = self._enqueue_filtered
         for frame in frames:
