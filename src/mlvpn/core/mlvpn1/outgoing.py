@@ -37,8 +37,6 @@ from mlvpn.wire.mlvpn1 import (
 
 DEFAULT_PATH_MTU_BYTES = 1500
 IP_UDP_BYTES = {4: 20 + 8, 6: 40 + 8}
-SAFE_PACKET_BYTES = 1180
-"""Fits a path of IPv6's least MTU, 1280 bytes, whatever is around it: no need to look."""
 NOTICE_EVERY_NS = 100_000_000
 """At most one ICMP message in this time; a sender that obeys needs one."""
 
@@ -60,6 +58,8 @@ class Outgoing:
         """ICMP messages for senders of packets that are too big."""
         self._is_tun = is_tun
         self._data_seq = 0
+        self._fitting_bytes = 0
+        """So long packets go unfragmented over every link; longer ones need a look at theirs."""
         self._next_notice_ns = 0
 
     def set_key(self, key: bytes) -> None:
@@ -68,6 +68,7 @@ class Outgoing:
 
     def submit(self, frames: list[bytes], links: dict[str, Link], now_ns: int) -> None:
         """Send TUN frames to the peer, super-packets as their packets. HOT PATH."""
+        self._fitting_bytes = min(map(self.unfragmented_limit, links.values()), default=0)
         for frame in frames:
             try:
                 self._place(split(frame), links, now_ns)
@@ -117,7 +118,7 @@ class Outgoing:
             if link is None:
                 self._counters.no_link_packets += 1
                 continue
-            fits = len(packet) <= SAFE_PACKET_BYTES or self._fits(link, packet, now_ns)
+            fits = len(packet) <= self._fitting_bytes or self._fits(link, packet, now_ns)
             if fits is not None:
                 self._outbox.add(link, packet, self._data_seq, may_grow=fits)
                 self._data_seq += 1
