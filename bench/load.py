@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.systems import Running
+from bench.trial import go_first
 from mlvpn.errors import SystemFailure
 from mlvpn.lab.host import Host
 from mlvpn.lab.measure import EchoProbes, EchoReport
@@ -86,6 +87,7 @@ def _listening(host: Host, argv: list[str], word: str) -> Iterator[subprocess.Po
     assert process.stdout is not None
     if not any(word in line for line in process.stdout):
         raise SystemFailure(f"{argv[0]} did not start (exit code {process.wait()})")
+    go_first(process.pid)
     try:
         yield process
     finally:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from bench.trial import go_first
 from mlvpn.errors import SystemFailure
 from mlvpn.lab.daemons import ENDS, Command, Daemon, Tunnel, our_daemon, stat_fields, write_private
 from mlvpn.lab.host import Host
@@ -90,7 +91,11 @@ class System:
 def start(system: System, lab: Lab) -> Iterator[Running]:
     """Start a system and wait until a packet has come back through it."""
     with ExitStack() as stack:
-        yield system.start(lab, stack)
+        running = system.start(lab, stack)
+        for daemon in running.daemons:
+            for pid in daemon.processes():
+                go_first(pid)
+        yield running
 
 
 # -- no tunnel, and ours
