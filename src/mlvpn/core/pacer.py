@@ -110,7 +110,8 @@ class Pacer:
         self.pace_bps = max(base_bps * gain, self._best_bps * LEAST_SHARE)
         if self.ceiling_bps:
             self.pace_bps = min(self.pace_bps, self.ceiling_bps)
-        loop_ns = max(estimate.ack_min_ns, estimate.rtt_min_ns) + 2 * target_ns
+        usual_ns = estimate.ack_ns - max(estimate.queue_ns, 0)  # longer than the least where an end is short of CPU
+        loop_ns = max(estimate.ack_min_ns, estimate.rtt_min_ns, usual_ns) + 2 * target_ns
         loop_ns += feedback_interval_ns(estimate.rtt_min_ns)
         self.flight_limit_bytes = max(estimate.capacity_bps * loop_ns / 8e9, MIN_FLIGHT_BYTES)
 
