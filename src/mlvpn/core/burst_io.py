@@ -8,7 +8,7 @@ A plain TUN without vnet header prefixes ten zero bytes, so the core sees one fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from mlvpn.core.events import Address
@@ -27,6 +27,12 @@ class ReceivedTrain(NamedTuple):
     datagram_bytes: int
     arrival_ns: int
     """When the kernel had it, on the monotonic clock that ``now_ns`` uses."""
+
+    def singles(self) -> Iterator[ReceivedTrain]:
+        """Yield each datagram as a train of its own."""
+        for at in range(0, len(self.data), self.datagram_bytes):
+            part = self.data[at : at + self.datagram_bytes]
+            yield self._replace(data=part, datagram_bytes=len(part))
 
 
 class Train(NamedTuple):

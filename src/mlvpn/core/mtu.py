@@ -24,6 +24,8 @@ STEP_BYTES = 8
 PROBE_TRIES = 3
 DOUBT_TRIES = 6
 """More, for a size that has been in use: on a link that loses much, probes are lost like everything else."""
+DOUBT_LOSS_RATIO = 0.05
+"""A link that loses more may have got a smaller MTU without a word."""
 DOUBT_EVERY_NS = 1 * NS_PER_S
 PROBE_EVERY_NS = 100 * NS_PER_MS
 MAX_PROBE_EVERY_NS = 2 * NS_PER_S
@@ -97,8 +99,10 @@ class MtuSearch:
             self.datagram_bytes = min(self.datagram_bytes, ceiling)
             self._begin(ceiling, now_ns)
 
-    def doubt(self, now_ns: int) -> None:
-        """Learn that much is lost: make sure that it is not the large ones only, as on a path that has changed."""
+    def note_loss(self, loss_ratio: float, now_ns: int) -> None:
+        """Learn how much is lost; if much, make sure that it is not the large ones only, as on a path that changed."""
+        if loss_ratio <= DOUBT_LOSS_RATIO:
+            return
         idle = not self._probing_bytes and now_ns - self._doubted_ns >= DOUBT_EVERY_NS
         if idle and self.path_mtu_bytes > SMALLEST_PATH_MTU:
             self._doubted_ns = now_ns

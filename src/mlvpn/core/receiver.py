@@ -138,8 +138,10 @@ class Receiver:
         self.resequencer.tick(now_ns)
 
     def next_deadline_ns(self) -> int | None:
-        deadlines = [d for d in (self.feedback_due_ns, self.resequencer.next_deadline_ns()) if d is not None]
-        return min(deadlines, default=None)
+        feedback_ns, order_ns = self.feedback_due_ns, self.resequencer.next_deadline_ns()
+        if feedback_ns is None or order_ns is None:
+            return order_ns if feedback_ns is None else feedback_ns
+        return min(feedback_ns, order_ns)
 
     @property
     def hold_ns(self) -> int:

@@ -66,6 +66,7 @@ class Resequencer:
         self._counters = counters
         self._lanes = [_Lane() for _ in range(MAX_LANES)]
         self._released: list[Piece] = []
+        self._ready_pieces = 0
         self.held_bytes = 0
         self.spread_ns = 0
         """Difference between the slowest and the fastest link in use; holding is bounded beyond it."""
@@ -184,20 +185,31 @@ class Resequencer:
                 break
             earlier.release_ns = piece.release_ns
         ready.append(piece)
+        self._ready_pieces += 1
 
     def _deliver(self, piece: Piece) -> None:
         self._released.append(piece)
 
     def tick(self, now_ns: int) -> None:
         """Release what has been equalised, and what has waited as long as anything may."""
+        if not self._anything_waits:
+            return
         for lane in self._lanes:
             while lane.held and now_ns >= lane.held_since_ns + HOLD_NS + self.spread_ns:
                 self._pass_bound(lane, now_ns)
             while lane.ready and lane.ready[0].release_ns <= now_ns:
                 self._deliver(lane.ready.popleft())
+                self._ready_pieces -= 1
+
+    @property
+    def _anything_waits(self) -> bool:
+        """Whether any lane need be looked at; HOT PATH, mostly none need."""
+        return bool(self._ready_pieces or self.held_bytes)
 
     def next_deadline_ns(self) -> int | None:
         """Say when ``tick`` has something to do."""
+        if not self._anything_waits:
+            return None
         deadline: int | None = None
         for lane in self._lanes:
             if lane.held:
@@ -237,7 +249,7 @@ class Resequencer:
             lane.ready.clear()
             lane.held.clear()
             lane.held_gseq.clear()
-        self.held_bytes = 0
+        self.held_bytes = self._ready_pieces = 0
         return self.take()
 
     @property

@@ -10,7 +10,7 @@ Owns queue, repairs and the trains to send. Does not own link states or sessions
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mlvpn.burst import Sealer
 from mlvpn.core import scheduler
@@ -33,10 +33,12 @@ from mlvpn.wire.frame import (
     DATA_HEAD,
     GSEQ_MODULUS,
     ITEM_HEAD,
+    REPORTS_PER_DATAGRAM,
     SLICE_HEAD,
     Gone,
     Kind,
     LinkReport,
+    pack_feedback,
     pack_gone,
     pack_hold,
 )
@@ -64,6 +66,7 @@ class Sender:
         self._reply = reply
         self._trains: list[Train] = []
         self._sparse_link: Link | None = None
+        self._feedback_copied = False
         self._now_ns = 0
         self.sealer: Sealer | None = None
         self.peer_takes_slices = True
@@ -140,7 +143,10 @@ class Sender:
             self._send_repairs(links, now_ns)
         if self.queue.sparse:
             self._send_sparse(links, now_ns)
-        self._send_flows(links, now_ns)
+        if self.queue.waiting_flows or len(self.repairs):
+            self._send_flows(links, now_ns)
+        else:
+            self._note_nothing_waits()
         if self.queue.bulk:
             holds = self._equaliser.update(self.queue.bulk, links, now_ns)
             if holds:
@@ -293,6 +299,17 @@ class Sender:
         link.counters.sent_bytes += len(data)
         link.counters.sent_datagrams += 1
         link.last_sent_ns = now_ns
+
+    def send_feedback(self, reports: Sequence[LinkReport], now_ns: int) -> None:
+        """Report over the fastest link; every other time over the second too, lest one silence hide all."""
+        links = scheduler.eligible(self._links)
+        if not reports or not links:
+            return
+        self._feedback_copied = not self._feedback_copied
+        for first in range(0, len(reports), REPORTS_PER_DATAGRAM):
+            body = pack_feedback(reports[first : first + REPORTS_PER_DATAGRAM])
+            for link in links[: 2 if self._feedback_copied else 1]:
+                self.send_control(link, body, now_ns)
 
     def send_raw(self, socket: str, destination: Address | None, data: bytes) -> None:
         """Send a datagram as it is (handshake)."""

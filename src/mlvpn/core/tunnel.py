@@ -20,7 +20,7 @@ from itertools import count
 
 from mlvpn.burst import Opened
 from mlvpn.config import Config, LinkConfig
-from mlvpn.core import scheduler, witness
+from mlvpn.core import witness
 from mlvpn.core.agreement import Offer, Random, Session
 from mlvpn.core.burst_io import Delivery, ReceivedTrain, Train
 from mlvpn.core.counters import TunnelCounters
@@ -29,6 +29,7 @@ from mlvpn.core.handshake import Handshake
 from mlvpn.core.interface import CoreSnapshot, Matching
 from mlvpn.core.link import Link, LinkState
 from mlvpn.core.receiver import Receiver
+from mlvpn.core.recovery import LATE_FLOOR_NS
 from mlvpn.core.sender import Sender
 from mlvpn.core.sessions import Sessions
 from mlvpn.core.snapshot import describe_tunnel
@@ -48,8 +49,6 @@ HANDSHAKE_AGAIN_NS = 1 * NS_PER_S
 HOUSEKEEPING_NS = 1 * NS_PER_S
 PROBING_PATIENCE_NS = 2 * NS_PER_S
 """A link that starts over (the peer restarted) is not announced as down for this long."""
-DOUBT_MTU_LOSS_RATIO = 0.05
-"""A link that loses more may have got a smaller MTU without a word."""
 FEATURES = Feature.SLICES
 
 
@@ -71,10 +70,10 @@ class NativeTunnel:
         self._removed: dict[int, Link] = {}  # a number seen again goes on where it stopped: no nonce, no replay twice
         self._events: list[Event] = []
         self._replies: list[Delivery] = []
-        self._feedback_copied = False
         self._reference_us: int | None = None
         self._handshake_ns = now_ns
         self._housekeeping_ns = now_ns
+        self._timers_ns = 0  # see _next_timer_ns; 0: something may have moved it
         self._sent_before_keys = 0
         self.closed = False
         self.sessions = Sessions()
@@ -98,6 +97,7 @@ class NativeTunnel:
         return link
 
     def _give_number(self, link: Link, number: int) -> None:
+        self._timers_ns = 0
         link.number, self._by_number[number] = number, link
         if before := self._removed.pop(number, None):
             link.next_lseq, link.receiver = before.next_lseq, before.receiver
@@ -113,19 +113,22 @@ class NativeTunnel:
     def submit(self, frames: list[bytes], now_ns: int) -> None:
         """See `interface.Core`. HOT PATH."""
         self.sender.submit(frames, now_ns)
+        self._pump(now_ns)
+
+    def _pump(self, now_ns: int) -> None:
+        """Send what may be sent; data moves no timer but that of its acknowledgement, which is not late before this."""
         self.sender.pump(now_ns)
+        self._timers_ns = min(self._timers_ns, now_ns + LATE_FLOOR_NS)
 
     # --- datagrams in
 
     def receive(self, train: ReceivedTrain, now_ns: int) -> None:
         """See `interface.Core`. HOT PATH."""
-        data, size = train.data, train.datagram_bytes
-        if len(data) > size and not is_uniform(data, size):
-            for at in range(0, len(data), size):
-                part = data[at : at + size]
-                self._receive_uniform(train._replace(data=part, datagram_bytes=len(part)), now_ns)
-        else:
+        if len(train.data) <= train.datagram_bytes or is_uniform(train.data, train.datagram_bytes):
             self._receive_uniform(train, now_ns)
+        else:
+            for single in train.singles():
+                self._receive_uniform(single, now_ns)
 
     def _receive_uniform(self, train: ReceivedTrain, now_ns: int) -> None:
         """Take datagrams of one type and one session."""
@@ -137,9 +140,8 @@ class NativeTunnel:
             else:
                 self._receive_sealed(train, count, now_ns)
         elif kind in (DatagramType.HANDSHAKE_INIT, DatagramType.HANDSHAKE_RESPONSE, DatagramType.COOKIE):
-            for at in range(0, len(train.data), train.datagram_bytes):
-                datagram = train.data[at : at + train.datagram_bytes]
-                self.handshake.receive(datagram, (train.link, train.source), now_ns)
+            for single in train.singles():
+                self.handshake.receive(single.data, (train.link, train.source), now_ns)
             self._take_handshake(now_ns)
         else:
             self.counters.unknown_type_datagrams += max(count, 1)
@@ -160,7 +162,7 @@ class NativeTunnel:
             self._use_session(index, now_ns)
         for part in opened:
             self._receive_opened(part, train, now_ns)
-        self.sender.pump(now_ns)
+        self._pump(now_ns)
 
     def _receive_opened(self, opened: Opened, train: ReceivedTrain, now_ns: int) -> None:
         """Take one authentic datagram, or joined slices."""
@@ -189,13 +191,12 @@ class NativeTunnel:
         """Server: give a client's link the name of the socket it uses, or of the socket and its number."""
         if self.is_client or number >= MAX_LINKS or len(self._by_number) >= MAX_LINKS:
             return None
-        for link in self.links:
-            if link.name == train.link and link.number < 0:
-                self._give_number(link, number)
-                return link
         owner = next((link for link in self.links if link.name == train.link), None)
         if owner is None:
             return None
+        if owner.number < 0:
+            self._give_number(owner, number)
+            return owner
         link = self._add_link(owner.config, number, now_ns)
         link.name = f"{owner.name}/{number}"
         link.socket = owner.name
@@ -208,6 +209,7 @@ class NativeTunnel:
         if now_ns - link.challenged_ns < CHALLENGE_EVERY_NS:
             return
         link.challenged_ns = now_ns
+        self._timers_ns = 0
         token = link.new_token(train.source, now_ns)
         ping = frame.pack_ping(Ping(token, link.config.fallback_only))
         self.sender.send_control(link, ping, now_ns, train.source, train.link)
@@ -215,6 +217,7 @@ class NativeTunnel:
     # --- control frames
 
     def _receive_controls(self, link: Link, body: bytes, train: ReceivedTrain, now_ns: int) -> None:
+        self._timers_ns = 0
         for control, content in frame.unpack_controls(body):
             if control == Control.PING:
                 self._on_ping(link, frame.unpack_ping(content), train, now_ns)
@@ -280,6 +283,7 @@ class NativeTunnel:
 
     def _take_handshake(self, now_ns: int) -> None:
         """Carry out what the handshake decided."""
+        self._timers_ns = 0
         handshake = self.handshake
         for session in handshake.take_sessions():
             self.sessions.add(session)
@@ -297,6 +301,7 @@ class NativeTunnel:
                     self.sender.send_raw(link.socket, link.remote, datagram)
 
     def _use_session(self, index: int, now_ns: int) -> None:
+        self._timers_ns = 0
         session = self.sessions.use(index, now_ns)
         if not session.continued or self.sessions.established_ns == now_ns:
             self._begin_association(session, now_ns)
@@ -310,8 +315,7 @@ class NativeTunnel:
         self.sessions.keep_only(session.local_index)
         self._reset(now_ns)
         clear = ", data in the clear" if session.cleartext else ""
-        cipher = session.cipher.name.replace("_", "-")
-        self._log(Level.INFO, f"peer authenticated, {cipher}{clear}")
+        self._log(Level.INFO, f"peer authenticated, {session.cipher.name.replace('_', '-')}{clear}")
 
     def _reset(self, now_ns: int) -> None:
         self._reference_us = None
@@ -391,21 +395,23 @@ class NativeTunnel:
             ping = frame.pack_ping(Ping(token, link.config.fallback_only))
             self.sender.send_control(link, ping, now_ns)
         if link.socket_open and link.remote is not None and link.state != LinkState.DOWN:
-            if link.estimator.loss_ratio > DOUBT_MTU_LOSS_RATIO:
-                link.mtu.doubt(now_ns)
+            link.mtu.note_loss(link.estimator.loss_ratio, now_ns)
             size = link.mtu.take_probe(link.estimator.rtt_ns, link.proved_ns, now_ns)
             if size is not None:
-                body = frame.pack_mtu_probe(size, size - OVERHEAD_BYTES)
-                self.sender.send_control(link, body, now_ns)
+                self.sender.send_control(link, frame.pack_mtu_probe(size, size - OVERHEAD_BYTES), now_ns)
             if link.state == LinkState.PROBING:
                 self._come_up_if_proven(link, now_ns)
 
+    def _links_over(self, socket: str) -> list[Link]:
+        """Return the links that use a socket of which something has become known."""
+        self._timers_ns = 0
+        return [link for link in self.links if link.socket == socket]
+
     def socket_opened(self, link: str, local: Address, remote: Address | None, now_ns: int) -> None:
         """See `interface.Core`."""
-        for known in self.links:
-            if known.socket == link:
-                known.opened(local, remote, now_ns)
-                self._probe(known, now_ns)
+        for known in self._links_over(link):
+            known.opened(local, remote, now_ns)
+            self._probe(known, now_ns)
         if self.sessions.current is None:
             self._shake_hands(now_ns)
 
@@ -415,18 +421,16 @@ class NativeTunnel:
 
     def link_lost(self, link: str, reason: str, now_ns: int) -> None:
         """See `interface.Core`."""
-        for known in self.links:
-            if known.socket == link:
-                known.lost(reason, now_ns)
-                self.sender.abandon(known)
-                self._announce_down(known, now_ns)
+        for known in self._links_over(link):
+            known.lost(reason, now_ns)
+            self.sender.abandon(known)
+            self._announce_down(known, now_ns)
         self.sender.pump(now_ns)
 
     def path_mtu(self, link: str, mtu_bytes: int, now_ns: int) -> None:
         """See `interface.Core`."""
-        for known in self.links:
-            if known.socket == link:
-                known.mtu.limit(mtu_bytes, now_ns)
+        for known in self._links_over(link):
+            known.mtu.limit(mtu_bytes, now_ns)
 
     # --- time
 
@@ -443,23 +447,12 @@ class NativeTunnel:
                 self._events.append(SocketWanted(link.name))
         self.receiver.tick(now_ns)
         if self.receiver.feedback_due_ns is not None and now_ns >= self.receiver.feedback_due_ns:
-            self._send_feedback(now_ns)
+            self.sender.send_feedback(self.receiver.take_reports(self.links, now_ns), now_ns)
         self._shake_hands_if_due(now_ns)
         if now_ns >= self._housekeeping_ns:
             self._keep_house(now_ns)
         self.sender.pump(now_ns)
-
-    def _send_feedback(self, now_ns: int) -> None:
-        """Report on all links over the fastest; every other time over the second too, lest one silence hide all."""
-        reports = self.receiver.take_reports(self.links, now_ns)
-        links = scheduler.eligible(self.links)
-        if not reports or not links:
-            return
-        self._feedback_copied = not self._feedback_copied
-        for first in range(0, len(reports), frame.REPORTS_PER_DATAGRAM):
-            body = frame.pack_feedback(reports[first : first + frame.REPORTS_PER_DATAGRAM])
-            for link in links[: 2 if self._feedback_copied else 1]:
-                self.sender.send_control(link, body, now_ns)
+        self._timers_ns = 0
 
     def _shake_hands_if_due(self, now_ns: int) -> None:
         """Client: agree on new keys when they are old, and anew when no link answers: the server may have restarted."""
@@ -492,12 +485,22 @@ class NativeTunnel:
         """See `interface.Core`."""
         if self.closed:
             return None
-        parts = [self.handshake.next_deadline_ns(), self.receiver.next_deadline_ns(), self.sender.next_deadline_ns()]
+        if not self._timers_ns:
+            self._timers_ns = self._next_timer_ns()
+        due_ns = self._timers_ns
+        for part_ns in (self.receiver.next_deadline_ns(), self.sender.next_deadline_ns()):
+            if part_ns is not None and part_ns < due_ns:
+                due_ns = part_ns
+        return due_ns
+
+    def _next_timer_ns(self) -> int:
+        """Say when something is due that data alone does not bring about. Dear: worked out when it may have moved."""
+        timers = [self._housekeeping_ns, self.handshake.next_deadline_ns()]
         if self.sender.sealer is not None:  # links without keys have nothing to do, and would be due for ever
-            parts += [link.next_deadline_ns() for link in self.links if link.number >= 0]
+            timers += [link.next_deadline_ns() for link in self.links if link.number >= 0]
         if self.is_client and self._is_silent():
-            parts.append(self._handshake_ns + HANDSHAKE_AGAIN_NS)
-        return min(due for due in (self._housekeeping_ns, *parts) if due is not None)
+            timers.append(self._handshake_ns + HANDSHAKE_AGAIN_NS)
+        return min(due_ns for due_ns in timers if due_ns is not None)
 
     # --- out
 
@@ -507,11 +510,8 @@ class NativeTunnel:
 
     def take_deliveries(self) -> list[Delivery]:
         """See `interface.Core`."""
-        deliveries = self.receiver.resequencer.take()
-        if self._replies:
-            deliveries += self._replies
-            self._replies = []
-        return deliveries
+        replies, self._replies = self._replies, []
+        return self.receiver.resequencer.take() + replies
 
     def take_events(self) -> list[Event]:
         """See `interface.Core`."""
@@ -526,6 +526,7 @@ class NativeTunnel:
 
     def reconfigure(self, config: Config, now_ns: int) -> None:
         """See `interface.Core`. Links are told apart by name; their numbers never change within an association."""
+        self._timers_ns = 0
         self._config = config
         self.handshake.reconfigure(self._offer())
         wanted = {link.name: link for link in config.links}
@@ -546,12 +547,11 @@ class NativeTunnel:
 
     def close(self, now_ns: int) -> None:
         """See `interface.Core`."""
+        self.closed = True
         body = frame.pack_control(Control.CLOSE, b"stopped")
         for link in self.links:
             if link.number >= 0:
                 self.sender.send_control(link, body, now_ns)
-        self.closed = True
-        for link in self.links:
             link.take_down("stopped", now_ns)
             self._announce_down(link, now_ns, at_once=True)
 

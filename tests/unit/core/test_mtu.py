@@ -86,7 +86,7 @@ def test_a_limit_above_what_is_used_changes_nothing() -> None:
 def test_a_path_that_shrank_is_found_again_from_below() -> None:
     search = MtuSearch(False, 0)
     probe_until_done(search, 1500)
-    search.doubt(10 * NS_PER_S)
+    search.note_loss(0.1, 10 * NS_PER_S)
     assert search.path_mtu_bytes == 1500, "until it is proved"
     probe_until_done(search, 1450, 10 * NS_PER_S)
     assert 1450 - 2 * mtu.STEP_BYTES < search.path_mtu_bytes <= 1450
@@ -96,9 +96,9 @@ def test_a_doubt_without_reason_changes_nothing_and_costs_one_probe_a_second() -
     search = MtuSearch(False, 0)
     now_ns = 10 * NS_PER_S
     _, first = probe_until_done(search, 1500)
-    search.doubt(now_ns)
+    search.note_loss(0.1, now_ns)
     _, second = probe_until_done(search, 1500, now_ns)
-    search.doubt(now_ns + mtu.DOUBT_EVERY_NS - 1)
+    search.note_loss(0.1, now_ns + mtu.DOUBT_EVERY_NS - 1)
     assert (first, second) == (1, 1)
     assert search.path_mtu_bytes == 1500
     assert search.due_ns() > now_ns + mtu.DOUBT_EVERY_NS
