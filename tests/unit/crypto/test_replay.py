@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlvpn.crypto.replay import WINDOW_BITS, ReplayWindow
+from mlvpn.crypto.replay import MAX_GAPS, WINDOW_BITS, ReplayWindow
 
 
 class NaiveWindow:
@@ -70,3 +70,12 @@ def test_a_jump_over_the_whole_number_range_costs_no_memory() -> None:
     assert not window.accept(0)
     assert window.accept((1 << 48) - WINDOW_BITS)
     assert not window.accept((1 << 48) - 1 - WINDOW_BITS)
+
+
+def test_ever_more_gaps_cost_no_more_memory() -> None:
+    window = ReplayWindow(bits=1 << 16)
+    for lseq in range(0, 4 * MAX_GAPS, 2):
+        assert window.accept(lseq)
+    newest = 4 * MAX_GAPS - 2
+    assert not window.accept(newest - 2 * MAX_GAPS - 1), "the oldest gaps count as seen"
+    assert window.accept(newest - 2 * MAX_GAPS + 1), "the newer ones are as they were"
