@@ -39,6 +39,8 @@ class Opened(NamedTuple):
     """As it was sealed; for joined slices the first slice's header, the template and all payloads."""
     slice_bytes: int
     """Payload bytes of every slice but the last, which may be shorter; 0: the body is no slice."""
+    more: Sequence[bytes] = ()
+    """Bodies of the datagrams behind the first, where the core has gathered some that are no slices."""
 
 
 class Sealer(Protocol):

@@ -1,7 +1,8 @@
 """Pieces: what has arrived of a run, on its way to the TUN.
 
-A piece is one PACKETS body or neighbouring slices of one super-packet (the burst kernels have joined them). It becomes
-one TUN write per packet, or a single one for all its slices and those of the pieces that extend it.
+A piece is neighbouring PACKETS bodies of one lane, or neighbouring slices of one super-packet (the burst kernels have
+joined those). It becomes one TUN write per packet, or a single one for all its slices and those of the pieces that
+extend it.
 
 Owns reading a data body into a piece and a piece into TUN frames. Does not own order (`core/resequencer.py`).
 """
@@ -10,62 +11,84 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 
 from mlvpn.burst import Opened
 from mlvpn.core.burst_io import Delivery
 from mlvpn.errors import PeerError
 from mlvpn.wire import vnet
-from mlvpn.wire.frame import DATA_HEAD, SLICE_HEAD, Kind, lane_of, unpack_items
+from mlvpn.wire.frame import DATA_HEAD, GSEQ_MODULUS, SLICE_HEAD, Kind, unpack_items
 from mlvpn.wire.header import OVERHEAD_BYTES
 
-_GSO_TYPES = {Kind.SLICE_TCP4: vnet.GSO_TCPV4, Kind.SLICE_TCP6: vnet.GSO_TCPV6, Kind.SLICE_UDP: vnet.GSO_UDP}
+_PACKETS = int(Kind.PACKETS)
+_GSO_TYPES = {
+    int(Kind.SLICE_TCP4): vnet.GSO_TCPV4,
+    int(Kind.SLICE_TCP6): vnet.GSO_TCPV6,
+    int(Kind.SLICE_UDP): vnet.GSO_UDP,
+}
+"""By plain numbers: an enum's member costs a look-up per use."""
 _UNFINISHED = struct.Struct("=BBHHHH")
 
 
 class Piece:
     """``count`` neighbouring gseq of one lane. ``gseq`` is as on the wire until the lane has unfolded it."""
 
-    __slots__ = ("_body", "_header_bytes", "_start", "count", "equalise", "gseq", "lane", "release_ns", "slice_bytes")
+    __slots__ = (
+        "_body",
+        "_header_bytes",
+        "_more",
+        "_start",
+        "count",
+        "equalise",
+        "gseq",
+        "lane",
+        "release_ns",
+        "slice_bytes",
+    )
 
-    def __init__(self, body: bytes, count: int, slice_bytes: int) -> None:
-        """Read a data frame; raise PeerError if it is none."""
+    def __init__(self, body: bytes, count: int, slice_bytes: int, more: Sequence[bytes] = ()) -> None:
+        """Read a data frame; raise PeerError if it is none. ``more``: see ``Opened.more``."""
         if len(body) <= DATA_HEAD.size:
             raise PeerError("data frame without data")
         byte, self.gseq = DATA_HEAD.unpack_from(body)
         kind = byte >> 5
-        if not Kind.PACKETS <= kind <= Kind.SLICE_UDP:
+        if kind != _PACKETS and kind not in _GSO_TYPES:
             raise PeerError(f"data frame of unknown kind {kind}")
-        self.lane = lane_of(byte)
-        self.equalise = bool(byte & 1)
+        self.lane = byte >> 1 & 15
+        self.equalise = byte & 1 == 1
         self.count = count
         self.slice_bytes = slice_bytes
         self.release_ns = 0
         self._body = body
+        self._more = more
         self._start = 0
         self._header_bytes = 0
-        if kind != Kind.PACKETS:
+        if kind != _PACKETS:
             if len(body) < SLICE_HEAD.size:
                 raise PeerError("slice is cut short")
             csum_start = body[SLICE_HEAD.size - 1]
             packet = memoryview(body)[SLICE_HEAD.size :]
-            self._header_bytes = vnet.header_length(packet, csum_start, _GSO_TYPES[Kind(kind)])
+            self._header_bytes = vnet.header_length(packet, csum_start, _GSO_TYPES[kind])
 
     @property
     def body_bytes(self) -> int:
-        return len(self._body)
+        return len(self._body) + sum(map(len, self._more))
 
     @property
     def wire_bytes(self) -> int:
         """UDP payload of the datagrams it came in, before any part was taken."""
         repeated = SLICE_HEAD.size + self._header_bytes if self._header_bytes else 0
-        return len(self._body) + OVERHEAD_BYTES * self.count + repeated * (self.count - 1)
+        return self.body_bytes + OVERHEAD_BYTES * self.count + repeated * (self.count - 1)
 
     def part(self, start: int, count: int) -> Piece:
-        """Return ``count`` of the slices, from the ``start``-th on."""
+        """Return ``count`` of the datagrams, from the ``start``-th on."""
         part = object.__new__(Piece)
         part.gseq, part.lane, part.equalise, part.count = self.gseq + start, self.lane, self.equalise, count
         part.slice_bytes, part.release_ns = self.slice_bytes, self.release_ns
         part._body, part._header_bytes, part._start = self._body, self._header_bytes, self._start + start
+        part._more = ()
+        if self._more:
+            part._body, *part._more = (self._body, *self._more)[start : start + count]
         return part
 
     @property
@@ -100,23 +123,57 @@ def deliveries(pieces: Sequence[Piece]) -> list[Delivery]:
     piece = pieces[0]
     body, head = piece._body, piece._header_bytes
     if not head:
-        return [_plain(*item) for item in unpack_items(body)]
+        return [delivery for packets in (body, *piece._more) for delivery in unpack_items(packets, _plain)]
     payload = piece._payload if len(pieces) == 1 else b"".join([part._payload for part in pieces])
     template = body[SLICE_HEAD.size : SLICE_HEAD.size + head]
-    gso_type = _GSO_TYPES[Kind(body[0] >> 5)]
+    gso_type = _GSO_TYPES[body[0] >> 5]
     csum_start = body[SLICE_HEAD.size - 1]
     return [vnet.piece_frame(gso_type, csum_start, template, piece._offset, payload, piece.slice_bytes)]
 
 
 def read_piece(opened: Opened) -> Piece:
     """Return the piece that an opened datagram, or joined slices, holds; raise PeerError if it is no data frame."""
-    return Piece(opened.body, opened.count, opened.slice_bytes)
+    return Piece(opened.body, opened.count, opened.slice_bytes, opened.more)
+
+
+def gathered(opened: Sequence[Opened]) -> Sequence[Opened]:
+    """Gather neighbouring PACKETS datagrams of one lane: what follows costs as much for all as for one. HOT PATH."""
+    out: list[Opened] = []
+    at, end = 0, len(opened)
+    while at < end:
+        first = opened[at]
+        stop = _run_end(opened, at) if at + 1 < end and not first.slice_bytes else at + 1
+        if stop > at + 1:
+            first = first._replace(count=stop - at, more=[one.body for one in opened[at + 1 : stop]])
+        out.append(first)
+        at = stop
+    return out
+
+
+def _run_end(opened: Sequence[Opened], first: int) -> int:
+    """Return the index after the last of the PACKETS datagrams that continue the one at ``first``."""
+    link, lseq, _, _, body, *_ = opened[first]
+    if len(body) <= DATA_HEAD.size or body[0] >> 5 != _PACKETS:
+        return first + 1
+    byte, gseq = DATA_HEAD.unpack_from(body)
+    for at in range(first + 1, len(opened)):
+        lseq, gseq = lseq + 1, (gseq + 1) % GSEQ_MODULUS
+        other = opened[at]
+        if other.lseq != lseq or other.link != link or not other.body.startswith(DATA_HEAD.pack(byte, gseq)):
+            return at
+    return len(opened)
 
 
 def _plain(packet: bytes, csum_start: int, csum_offset: int) -> Delivery:
     if not csum_start:
         return (vnet.NO_OFFLOAD, packet)
-    header_bytes = min(csum_start + csum_offset + 2, len(packet))
     if csum_start + csum_offset + 2 > len(packet):
         raise PeerError("packet ends before the checksum that is to be finished")
-    return (_UNFINISHED.pack(vnet.NEEDS_CSUM, vnet.GSO_NONE, header_bytes, 0, csum_start, csum_offset), packet)
+    return (_unfinished(csum_start, csum_offset), packet)
+
+
+@lru_cache
+def _unfinished(csum_start: int, csum_offset: int) -> bytes:
+    """Return the vnet header of a packet whose checksum is to be finished; few different ones are ever in use."""
+    header_bytes = csum_start + csum_offset + 2
+    return _UNFINISHED.pack(vnet.NEEDS_CSUM, vnet.GSO_NONE, header_bytes, 0, csum_start, csum_offset)

@@ -17,7 +17,7 @@ from math import sqrt
 
 from mlvpn.core.counters import TunnelCounters
 from mlvpn.core.ecn import mark_congestion
-from mlvpn.core.packet import Packet
+from mlvpn.core.packet import VNET_BYTES, Packet
 from mlvpn.core.run import BodyRun, Run, SliceRun, build_bodies
 from mlvpn.units import NS_PER_MS, NS_PER_S
 from mlvpn.wire.frame import DATA_HEAD, MAX_LANES, SLICE_HEAD, Kind, first_byte
@@ -148,7 +148,7 @@ class FlowQueue:
         if flow is None or (now_ns - flow.last_ns > IDLE_NS and not flow.listed):
             flow = self._new_flow(packet.flow_key)
         size = packet.packet_bytes
-        if (flow.note_arrival(size, now_ns) or packet.pure_ack) and packet.kind == Kind.PACKETS:
+        if (flow.note_arrival(size, now_ns) or packet.pure_ack) and packet.item:
             self.sparse.append(packet)
             return
         if not flow.lane:
@@ -284,12 +284,15 @@ class FlowQueue:
         items: list[bytes] = []
         taken = sent = 0
         packets = flow.packets
-        while packets and packets[0].kind == Kind.PACKETS and (not items or sent < allowance_bytes):
-            item = packets[0].item
-            if items and len(item) + DATA_HEAD.size > body_bytes:
+        room = body_bytes - DATA_HEAD.size
+        while packets and (not items or sent < allowance_bytes):
+            packet = packets[0]
+            item = packet.item
+            if not item or (items and len(item) > room):
                 break
+            packets.popleft()
             items.append(item)
-            taken += packets.popleft().packet_bytes
+            taken += len(packet.frame) - VNET_BYTES
             sent += len(item)
         return build_bodies(items, flow.lane, flow.bulk, self._next_gseq[flow.lane], body_bytes), taken
 

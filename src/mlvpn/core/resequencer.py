@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
+from itertools import chain
 
 from mlvpn.core.burst_io import Delivery
 from mlvpn.core.counters import TunnelCounters
@@ -238,7 +239,7 @@ class Resequencer:
             self._counters.malformed_frames += sum(piece.count for piece in pieces)
             return
         self._counters.delivered_packets += len(frames)
-        self._counters.delivered_bytes += sum(map(_packet_bytes, frames))
+        self._counters.delivered_bytes += sum(map(len, chain.from_iterable(frames))) - VNET_BYTES * len(frames)
         taken += frames
 
     def take_all(self) -> list[Delivery]:
@@ -255,7 +256,3 @@ class Resequencer:
     @property
     def held_datagrams(self) -> int:
         return sum(piece.count for lane in self._lanes for piece in lane.held)
-
-
-def _packet_bytes(delivery: Delivery) -> int:
-    return sum(map(len, delivery)) - VNET_BYTES

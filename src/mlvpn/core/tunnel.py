@@ -28,6 +28,7 @@ from mlvpn.core.events import Address, Event, Level, LinkDown, LinkUp, Log, Sock
 from mlvpn.core.handshake import Handshake
 from mlvpn.core.interface import CoreSnapshot, Matching
 from mlvpn.core.link import Link, LinkState
+from mlvpn.core.piece import gathered
 from mlvpn.core.receiver import Receiver
 from mlvpn.core.recovery import LATE_FLOOR_NS
 from mlvpn.core.sender import Sender
@@ -160,7 +161,7 @@ class NativeTunnel:
         if opened and self.sessions.is_pending(index):
             self.handshake.confirm(index)
             self._use_session(index, now_ns)
-        for part in opened:
+        for part in gathered(opened):
             self._receive_opened(part, train, now_ns)
         self._pump(now_ns)
 
@@ -208,8 +209,7 @@ class NativeTunnel:
         """Ask whoever sent from a new address to prove that datagrams reach it there."""
         if now_ns - link.challenged_ns < CHALLENGE_EVERY_NS:
             return
-        link.challenged_ns = now_ns
-        self._timers_ns = 0
+        link.challenged_ns, self._timers_ns = now_ns, 0
         token = link.new_token(train.source, now_ns)
         ping = frame.pack_ping(Ping(token, link.config.fallback_only))
         self.sender.send_control(link, ping, now_ns, train.source, train.link)

@@ -49,11 +49,13 @@ Owns the formats and their pack and unpack. Does not own who sends what when (`c
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from mlvpn.errors import PeerError
+
+Made = TypeVar("Made")
 
 MAX_LANES = 16
 GSEQ_MODULUS = 1 << 32
@@ -94,6 +96,9 @@ ITEM_UDP_CHECKSUM = 0x4000
 ITEM_LENGTH = 0x3FFF
 PING_FALLBACK = 1
 
+_UDP_UNFINISHED = ITEM_UNFINISHED | ITEM_UDP_CHECKSUM
+_UNFINISHED_HEAD = struct.Struct(">HB")
+
 _CONTROL_HEAD = struct.Struct(">BH")
 _PING = struct.Struct(">QB")
 _PONG = struct.Struct(">Q")
@@ -129,12 +134,15 @@ def pack_item(packet: bytes, csum_start: int = 0, csum_offset: int = 0) -> bytes
     """Return the packet as an item; ``csum_offset`` is 16 or 6 where ``csum_start`` is given."""
     if not csum_start:
         return ITEM_HEAD.pack(len(packet)) + packet
-    flags = ITEM_UNFINISHED | (ITEM_UDP_CHECKSUM if csum_offset == 6 else 0)
-    return ITEM_HEAD.pack(len(packet) | flags) + bytes((csum_start,)) + packet
+    flags = _UDP_UNFINISHED if csum_offset == 6 else ITEM_UNFINISHED
+    return _UNFINISHED_HEAD.pack(len(packet) | flags, csum_start) + packet
 
 
-def unpack_items(body: bytes) -> Iterator[Item]:
-    """Yield the packets of a PACKETS frame; raise PeerError where it is cut short."""
+def unpack_items(body: bytes, make: Callable[[bytes, int, int], Made]) -> Iterator[Made]:
+    """Yield what ``make`` makes of each packet of a PACKETS frame, given the three fields of an ``Item``.
+
+    Raise PeerError where the frame is cut short. HOT PATH for small packets.
+    """
     at, end = DATA_HEAD.size, len(body)
     while at < end:
         if at + 2 > end:
@@ -150,7 +158,7 @@ def unpack_items(body: bytes) -> Iterator[Item]:
         length = head & ITEM_LENGTH
         if not length or at + length > end:
             raise PeerError("PACKETS frame has an item of impossible length")
-        yield Item(body[at : at + length], csum_start, 6 if head & ITEM_UDP_CHECKSUM else 16)
+        yield make(body[at : at + length], csum_start, 6 if head & ITEM_UDP_CHECKSUM else 16)
         at += length
 
 

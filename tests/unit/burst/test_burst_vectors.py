@@ -7,6 +7,7 @@ from types import ModuleType
 import pytest
 from burst_session import INDEX, KEY
 
+from mlvpn.burst.api import Opened
 from mlvpn.crypto.aead import Cipher
 
 FIRST_BYTE = 0x83
@@ -73,7 +74,7 @@ def test_golden_slices_are_opened_and_joined(kernels: ModuleType, cipher: Cipher
     train = bytes.fromhex(SLICES_HEX[cipher, cleartext])
     head = bytes.fromhex("83ffffffff000200")
     body = head + TEMPLATE + PAYLOAD[2:]
-    assert opener.open_train(train, 52) == ([(3, 0x010203040506, 3, 0xFEDCBA98, body, 4)], 0)
+    assert opener.open_train(train, 52) == ([Opened(3, 0x010203040506, 3, 0xFEDCBA98, body, 4)], 0)
 
 
 @pytest.mark.parametrize(("cipher", "cleartext"), BODIES_HEX)

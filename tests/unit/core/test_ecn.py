@@ -7,7 +7,7 @@ from inner_packets import frame, ipv4, ipv6, super_packet, tcp, udp, unfinished
 
 from mlvpn.core.ecn import mark_congestion
 from mlvpn.core.packet import Packet
-from mlvpn.wire.frame import DATA_HEAD, unpack_items
+from mlvpn.wire.frame import DATA_HEAD, Item, unpack_items
 from mlvpn.wire.vnet import checksum
 
 NOT_ECT, ECT1, ECT0, CE = range(4)
@@ -15,7 +15,7 @@ NOT_ECT, ECT1, ECT0, CE = range(4)
 
 def inner_of(packet: Packet) -> bytes:
     """Return the packet as it will be sent."""
-    [item] = unpack_items(bytes(DATA_HEAD.size) + packet.item)
+    [item] = unpack_items(bytes(DATA_HEAD.size) + packet.item, Item)
     return item.packet
 
 
@@ -47,7 +47,7 @@ def test_what_does_not_understand_is_left_alone(inner: bytes) -> None:
 def test_an_unfinished_checksum_stays_unfinished() -> None:
     packet = Packet(unfinished(ipv4(6, tcp(b"x"), ecn=ECT0), 20, 16))
     assert mark_congestion(packet)
-    [item] = unpack_items(bytes(DATA_HEAD.size) + packet.item)
+    [item] = unpack_items(bytes(DATA_HEAD.size) + packet.item, Item)
     assert (item.csum_start, item.csum_offset) == (20, 16)
     assert item.packet == ipv4(6, tcp(b"x"), ecn=CE)
 

@@ -13,7 +13,7 @@ from mlvpn.wire.frame import DATA_HEAD, Item, Kind, unpack_items
 
 
 def item_of(packet: Packet) -> Item:
-    [item] = unpack_items(bytes(DATA_HEAD.size) + packet.item)
+    [item] = unpack_items(bytes(DATA_HEAD.size) + packet.item, Item)
     return item
 
 

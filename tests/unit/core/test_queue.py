@@ -25,7 +25,7 @@ def plain(number: int, size: int = 1300, port: int = 1000, ecn: int = 0) -> Pack
 
 def numbers(run: Run) -> list[int]:
     assert isinstance(run, BodyRun)
-    items: list[Item] = [item for body in run.bodies for item in unpack_items(body)]
+    items: list[Item] = [item for body in run.bodies for item in unpack_items(body, Item)]
     return [int.from_bytes(item.packet[28:32], "big") for item in items]
 
 

@@ -12,7 +12,7 @@ from inner_packets import frame, ipv4, super_packet, tcp, udp, unfinished
 
 from mlvpn.burst import Opened, Opener, Sealer
 from mlvpn.core.packet import Packet
-from mlvpn.core.piece import Piece, deliveries, read_piece
+from mlvpn.core.piece import Piece, deliveries, gathered, read_piece
 from mlvpn.core.run import Run, SliceRun, build_bodies, join_trains
 from mlvpn.crypto.aead import Cipher
 from mlvpn.errors import PeerError
@@ -186,3 +186,34 @@ def test_pieces_that_extend_each_other_become_the_super_packet_again(payload_byt
     assert not any(before.extends(after) for before, after in pairwise(parts))
     assert not any(after.extends(before) for before, after in zip(parts, parts[2:], strict=False))
     assert [b"".join(delivery) for delivery in deliveries(parts)] == frames_of([piece])
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=8), st.data())
+def test_gathered_datagrams_bring_what_they_bring_one_by_one(lost: list[bool], data: st.DataObject) -> None:
+    """Whatever is lost on the way, and whatever part of what was gathered has been seen before."""
+    items = [pack_item(bytes([number]) * 300) for number in range(3 * len(lost))]
+    run = build_bodies(items, 3, True, GSEQ_MODULUS - 2, 920)
+    assert run.count == len(lost)
+    arrived = [opened for opened, gone in zip(carry(run)[0], lost, strict=True) if not gone]
+    pieces = [read_piece(opened) for opened in gathered(arrived)]
+    assert frames_of(pieces) == frames_of([read_piece(opened) for opened in arrived])
+    assert sum(piece.count for piece in pieces) == len(arrived)
+    assert sum(piece.wire_bytes for piece in pieces) == sum(OVERHEAD_BYTES + len(opened.body) for opened in arrived)
+    assert len(pieces) == sum(1 for before, now in pairwise([True, *lost]) if before and not now)
+    for piece in pieces:
+        start = data.draw(st.integers(0, piece.count - 1))
+        count = data.draw(st.integers(1, piece.count - start))
+        part = piece.part(start, count)
+        assert (part.gseq, part.count, part.lane) == (piece.gseq + start, count, 3)
+        assert frames_of([part]) == frames_of([piece])[3 * start : 3 * (start + count)]
+
+
+def test_only_neighbours_of_one_lane_and_link_are_gathered() -> None:
+    def opened(lseq: int, gseq: int, lane: int = 1, link: int = 0) -> Opened:
+        body = build_bodies([pack_item(b"packet")], lane, False, gseq, 1000).bodies[0]
+        return Opened(link, lseq, 1, 0, body, 0)
+
+    control = Opened(0, 9, 1, 0, b"\x02\0\x08" + bytes(8), 0)
+    for other in (opened(8, 7), opened(6, 7), opened(7, 8), opened(7, 7, lane=2), opened(7, 7, link=1), control):
+        assert list(gathered([opened(6, 6), other])) == [opened(6, 6), other]
+    assert [one.count for one in gathered([opened(6, 6), opened(7, 7), control, control])] == [2, 1, 1]

@@ -107,7 +107,7 @@ items = st.builds(
 @given(st.lists(items))
 def test_items_round_trip(packets: list[Item]) -> None:
     body = frame.DATA_HEAD.pack(0x20, 1) + b"".join(frame.pack_item(*item) for item in packets)
-    assert list(frame.unpack_items(body)) == packets
+    assert list(frame.unpack_items(body, frame.Item)) == packets
 
 
 @st.composite
@@ -149,7 +149,7 @@ def test_hold_round_trips(holds: list[Hold]) -> None:
 
 
 PARSERS: list[Callable[[bytes], Any]] = [
-    lambda body: list(frame.unpack_items(body)),
+    lambda body: list(frame.unpack_items(body, frame.Item)),
     lambda body: list(frame.unpack_controls(body)),
     frame.unpack_ping,
     frame.unpack_pong,
@@ -182,7 +182,7 @@ def test_whatever_is_cut_short_is_noticed(data: st.DataObject) -> None:
 
 def test_an_empty_item_is_refused() -> None:
     with pytest.raises(PeerError, match="impossible length"):
-        list(frame.unpack_items(frame.DATA_HEAD.pack(0x20, 1) + b"\0\0"))
+        list(frame.unpack_items(frame.DATA_HEAD.pack(0x20, 1) + b"\0\0", frame.Item))
 
 
 # --- the header
