@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mlvpn.burst import Sealer
-from mlvpn.core import scheduler
+from mlvpn.core import scheduler, uso
 from mlvpn.core.burst_io import Train
 from mlvpn.core.counters import TunnelCounters
 from mlvpn.core.equaliser import Equaliser
@@ -97,12 +97,14 @@ class Sender:
         """Queue TUN frames. HOT PATH."""
         counters, enqueue, header_bytes = self._counters, self.queue.enqueue, self._link_header_bytes
         counters.submitted_packets += len(frames)
-        if self.peer_takes_slices:
-            frames = gather(frames, header_bytes)
+        counters.submitted_bytes += sum(map(len, frames)) - VNET_BYTES * len(frames)
         if self.matching is not None:
             enqueue = self._enqueue_filtered
+        if self.peer_takes_slices and len(frames) > 1:
+            frames = gather(frames, header_bytes)
+            if not header_bytes:
+                frames = uso.join(frames)
         for frame in frames:
-            counters.submitted_bytes += len(frame) - VNET_BYTES
             try:
                 packet = Packet(frame, header_bytes)
                 if packet.kind != Kind.PACKETS and not (self.peer_takes_slices and packet.slice_bytes):
