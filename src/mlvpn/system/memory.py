@@ -12,8 +12,8 @@ from __future__ import annotations
 import ctypes
 
 KEEP_BYTES = 4 << 20
-"""Free memory kept at the top of the heap: a burst of a megabyte, sealed and unsealed, twice. With 16 MB instead a worker
-had 56 MB after bulk TCP rather than 46, and used no less CPU time (bench.speed --rows bulk)."""
+"""Free memory kept at the top of the heap: a burst of a megabyte, sealed and unsealed, twice. With 16 MB a
+worker had 56 MB after bulk TCP instead of 46, and used no less CPU time (bench.speed --rows bulk)."""
 MAP_BYTES = 1 << 20
 """Only objects beyond this get pages of their own, which are given back at once."""
 
