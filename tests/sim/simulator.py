@@ -41,6 +41,8 @@ class Path:
     """So many datagrams are overtaken by those up to 5 ms behind them; else a path is FIFO."""
     up: bool = True
     mtu_bytes: int = 1500
+    spoils_trains: bool = False
+    """As some network cards do: of what is sent as a train nothing arrives whole."""
     free_ns: int = 0
     last_arrival_ns: int = 0
     dropped: int = 0
@@ -241,6 +243,9 @@ class Simulator:
         source = ("10.0.0.1", link.port) if sender.is_client else ("10.0.0.2", 5080)
         if len(train.data) <= train.datagram_bytes:
             self._carry_datagram(sender.is_client, link.name, path, source, train.data)
+            return
+        if path.spoils_trains:
+            path.dropped += 1
             return
         for at in range(0, len(train.data), train.datagram_bytes):
             datagram = train.data[at : at + train.datagram_bytes]

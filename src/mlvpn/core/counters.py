@@ -63,6 +63,7 @@ class LinkCounters:
     received_datagrams: int = _counter("datagrams received")
     repeated_datagrams: int = _counter("datagrams sent on this link that another had lost or held back")
     missing_datagrams: int = _counter("datagrams the peer reported missing on this link")
+    cut_trains: int = _counter("trains sent datagram by datagram: trains were lost where single datagrams passed")
     suspected: int = _counter("times the link fell silent and was relieved of its traffic")
     went_down: int = _counter("times the link went down")
 

@@ -59,6 +59,7 @@ class LinkSnapshot(TypedDict, total=False):
     received_datagrams: int
     repeated_datagrams: int
     missing_datagrams: int
+    cut_trains: int
     suspected: int
     went_down: int
     last_heard_s: float | None

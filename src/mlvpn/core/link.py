@@ -23,6 +23,7 @@ from mlvpn.core.feedback import LinkReceiver
 from mlvpn.core.mtu import MtuSearch
 from mlvpn.core.pacer import Pacer
 from mlvpn.core.recovery import SentLog, late_after_ns
+from mlvpn.core.train_watch import TrainWatch
 from mlvpn.units import NS_PER_MS, NS_PER_S
 from mlvpn.wire.frame import LinkReport
 from mlvpn.wire.header import OVERHEAD_BYTES
@@ -88,6 +89,7 @@ class Link:
         self.estimator = Estimator(now_ns)
         self.pacer = Pacer(now_ns, self.config.bandwidth_upload_bps)
         self.mtu = MtuSearch(self._is_ipv6(), now_ns)
+        self.train_watch = TrainWatch(now_ns)
         self.limited_since_us: int | None = None
         self.reported_highest = -1
         self.heard_ns = 0

@@ -103,6 +103,12 @@ def build_bodies(items: Iterable[bytes], lane: int, equalise: bool, gseq: int, b
     return BodyRun(bodies, first, gseq)
 
 
+def cut_train(data: bytes, datagram_bytes: int) -> list[SealedTrain]:
+    """Return the datagrams of a train as trains of their own."""
+    singles = [data[at : at + datagram_bytes] for at in range(0, len(data), datagram_bytes)]
+    return [(single, len(single)) for single in singles]
+
+
 def join_trains(datagrams: Sequence[bytes]) -> list[SealedTrain]:
     """Join neighbouring datagrams into trains: all of one length, only a train's last may be shorter (UDP GSO)."""
     trains: list[SealedTrain] = []

@@ -26,7 +26,7 @@ from mlvpn.core.pacer import Phase
 from mlvpn.core.packet import ETHERNET_BYTES, VNET_BYTES, Packet
 from mlvpn.core.queue import Flow, FlowQueue
 from mlvpn.core.recovery import Repair, RepairQueue, SentRun, hopeless
-from mlvpn.core.run import Run
+from mlvpn.core.run import Run, cut_train
 from mlvpn.errors import PeerError
 from mlvpn.units import NS_PER_MS
 from mlvpn.wire.frame import (
@@ -278,7 +278,11 @@ class Sender:
     def _send(self, link: Link, run: Run, now_ns: int, first_sent_ns: int = 0, tries: int = 0) -> None:
         assert self.sealer is not None
         lseq = link.take_lseq(run.count)
-        for data, datagram_bytes in run.seal(self.sealer, link.number, lseq, ts_us(now_ns)):
+        trains = run.seal(self.sealer, link.number, lseq, ts_us(now_ns))
+        if link.train_watch.singly:
+            link.counters.cut_trains += len(trains)
+            trains = [single for train in trains for single in cut_train(*train)]
+        for data, datagram_bytes in trains:
             self._trains.append(Train(link.socket, link.remote, data, datagram_bytes))
         link.log.add(SentRun(lseq, run, now_ns, first_sent_ns or now_ns, tries))
         link.pacer.spend(run.sent_bytes)
@@ -329,6 +333,7 @@ class Sender:
         if acknowledged.newest_sent_ns:
             link.estimator.on_ack(now_ns - acknowledged.newest_sent_ns, now_ns)
         link.estimator.on_report(report, reference_us, link.limited_since_us, now_ns)
+        link.train_watch.note(report.highest, report.received_datagrams, now_ns)
         refreshing = any(other.pacer.phase == Phase.REFRESH for other in self._links if other is not link)
         wanted = link.limited_since_us is not None
         link.pacer.update(link.estimator, wanted, not refreshing, now_ns)
