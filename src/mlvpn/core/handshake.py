@@ -33,6 +33,7 @@ from mlvpn.units import NS_PER_S
 from mlvpn.wire.header import DatagramType
 
 __all__ = [
+    "REJECT_AFTER_NS",
     "REKEY_AFTER_DATAGRAMS",
     "REKEY_AFTER_NS",
     "Handshake",
@@ -45,6 +46,8 @@ __all__ = [
 
 REKEY_AFTER_NS = 120 * NS_PER_S
 """As in WireGuard: who steals keys from memory can read two minutes."""
+REJECT_AFTER_NS = 180 * NS_PER_S
+"""As in WireGuard: when all tries of a minute have failed the keys are given up, and with them the association."""
 REKEY_AFTER_DATAGRAMS = 1 << 32
 """AES-GCM with nonces that never repeat keeps its full margin far beyond that many datagrams of 1.5 KB."""
 

@@ -236,7 +236,7 @@ class Link:
 
     def come_up(self, now_ns: int) -> None:
         if self.state != LinkState.SUSPECT:
-            self.pacer.restart(now_ns)
+            self.pacer = Pacer(now_ns, self.config.bandwidth_upload_bps)
         self._enter(LinkState.UP, "", now_ns)
         self._next_ping_ns = now_ns + PING_IDLE_NS
 

@@ -70,10 +70,6 @@ class Pacer:
         self._probe_ends_ns = 0
         self._probes = 0
 
-    def restart(self, now_ns: int) -> None:
-        """Start over after the link was down: what it could do before says little."""
-        self.__init__(now_ns, self.ceiling_bps)  # type: ignore[misc]
-
     # --- tokens
 
     def tokens_bytes(self, now_ns: int) -> float:

@@ -18,6 +18,7 @@ from mlvpn.core.feedback import feedback_interval_ns
 from mlvpn.core.link import Link
 from mlvpn.core.piece import Piece, read_piece
 from mlvpn.core.resequencer import Resequencer
+from mlvpn.errors import PeerError
 from mlvpn.units import NS_PER_MS, NS_PER_S
 from mlvpn.wire.frame import MAX_LANES, Hold, LinkReport
 from mlvpn.wire.header import OVERHEAD_BYTES, TS_MODULUS, signed_us
@@ -57,8 +58,16 @@ class Receiver:
         return fresh
 
     def on_data(self, link: Link, opened: Opened, fresh: Sequence[int], arrival_ns: int, now_ns: int) -> None:
-        """Take the ``fresh`` datagrams of ``opened``; raise PeerError if it is malformed."""
-        piece = read_piece(opened)
+        """Take the ``fresh`` datagrams of ``opened``; raise PeerError if it is malformed.
+
+        Then it is recorded all the same: asking for it again would bring the same bytes.
+        """
+        try:
+            piece = read_piece(opened)
+        except PeerError:
+            for i in fresh:
+                self._record(link, opened.lseq + i, 1, opened.ts_us, len(opened.body) // opened.count, arrival_ns)
+            raise
         if len(fresh) == opened.count:
             parts = [(opened.lseq, piece)]
         else:

@@ -17,7 +17,7 @@ Owns order, duplicates and holding. Does not own what a piece is (`piece`) or wh
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections import deque
 from itertools import chain
 
@@ -51,7 +51,8 @@ class _Lane:
         self.held_gseq: list[int] = []
         self.held_since_ns = 0
         """Nothing that is held came before this; looked up anew only when the bound is reached."""
-        self.gone: deque[tuple[int, int]] = deque(maxlen=MAX_GONE)
+        self.gone: list[tuple[int, int]] = []
+        """First and last of each range that the sender gave up, in order; what is behind us goes at the next look."""
         self.ready: deque[Piece] = deque()
 
     def unfold(self, gseq: int) -> int:
@@ -141,10 +142,13 @@ class Resequencer:
 
     def _skip_gone(self, lane: _Lane, until: int) -> bool:
         """Pass what the sender gave up; return whether that leads up to ``until``."""
-        at = lane.next_gseq
-        for first, last in sorted(lane.gone):
-            if first <= at <= last:
-                at = last + 1
+        gone, at = lane.gone, lane.next_gseq
+        while gone and gone[0][1] < at:
+            del gone[0]
+        for first, last in gone:
+            if first > at:
+                break
+            at = max(at, last + 1)
         if at < until:
             return False
         self._counters.lost_datagrams += until - lane.next_gseq
@@ -156,7 +160,8 @@ class Resequencer:
         lane = self._lanes[gone.lane % MAX_LANES]
         first = lane.unfold(gone.gseq)
         if first + gone.count > lane.next_gseq:
-            lane.gone.append((first, first + gone.count - 1))
+            insort(lane.gone, (first, first + gone.count - 1))
+            del lane.gone[:-MAX_GONE]
             self._advance(lane, now_ns)
 
     def _pass_bound(self, lane: _Lane, now_ns: int) -> None:

@@ -186,9 +186,11 @@ class Sender:
             self._send(link, repair.run, now_ns, repair.first_sent_ns, repair.tries)
 
     def _give_up(self, repair: Repair) -> list[Gone]:
+        """Return what to tell the peer; in lane 0 nothing waits for anything."""
         run = repair.run
         self._counters.given_up_datagrams += run.count
-        return [Gone(run.first_byte >> 1 & 15, run.gseq % GSEQ_MODULUS, run.count)]
+        lane = run.first_byte >> 1 & 15
+        return [Gone(lane, run.gseq % GSEQ_MODULUS, run.count)] if lane else []
 
     def _send_sparse(self, links: list[Link], now_ns: int) -> None:
         """Send all sparse packets at once over the fastest link; they are few and go ahead of their turn."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from mlvpn.burst import Opener, Sealer
 from mlvpn.core.agreement import Session
-from mlvpn.core.handshake import REKEY_AFTER_DATAGRAMS, REKEY_AFTER_NS
+from mlvpn.core.handshake import REJECT_AFTER_NS, REKEY_AFTER_DATAGRAMS, REKEY_AFTER_NS
 from mlvpn.units import NS_PER_S
 
 KEEP_PREVIOUS_NS = 30 * NS_PER_S
@@ -88,12 +88,19 @@ class Sessions:
 
     def end(self) -> None:
         """Forget the association and all its keys."""
-        self.__init__()  # type: ignore[misc]
+        self._held.clear()
+        self._expiry_ns.clear()
+        self._current = None
+        self.established_ns = None
 
     def rekey_due(self, sent_datagrams: int, now_ns: int) -> bool:
         """Say whether a client should agree on new keys; ``sent_datagrams``: sealed under the present ones."""
         old = now_ns - self._current_since_ns >= REKEY_AFTER_NS
         return self._current is not None and (old or sent_datagrams >= REKEY_AFTER_DATAGRAMS)
+
+    def too_old(self, now_ns: int) -> bool:
+        """Say whether new keys have been due for so long that the present ones must not be used any more."""
+        return self._current is not None and now_ns - self._current_since_ns >= REJECT_AFTER_NS
 
     def tick(self, now_ns: int) -> None:
         """Forget keys that nobody can need any more."""

@@ -271,12 +271,7 @@ class NativeTunnel:
             self._come_up(link, now_ns)
 
     def _on_close(self, reason: str, now_ns: int) -> None:
-        self._log(Level.INFO, f"the peer ended the tunnel: {reason}")
-        for link in self.links:
-            link.take_down(f"the peer ended the tunnel: {reason}", now_ns)
-        for link in self.links:
-            self._announce_down(link, now_ns, at_once=True)
-        self._end_association(now_ns)
+        self._end_association(f"the peer ended the tunnel: {reason}", now_ns)
         self._handshake_ns = now_ns
 
     # --- sessions
@@ -332,7 +327,12 @@ class NativeTunnel:
                 link.remote = None
             link.restart(now_ns)
 
-    def _end_association(self, now_ns: int) -> None:
+    def _end_association(self, reason: str, now_ns: int) -> None:
+        self._log(Level.INFO, reason)
+        for link in self.links:
+            link.take_down(reason, now_ns)
+        for link in self.links:
+            self._announce_down(link, now_ns, at_once=True)
         self.sessions.end()
         self.handshake.forget()
         self.sender.sealer = None
@@ -477,6 +477,8 @@ class NativeTunnel:
     def _keep_house(self, now_ns: int) -> None:
         self._housekeeping_ns = now_ns + HOUSEKEEPING_NS
         self.sessions.tick(now_ns)
+        if self.sessions.too_old(now_ns):
+            self._end_association("keys given up: no new ones could be agreed on for a minute", now_ns)
         self.sender.tick(now_ns)
         for link in self.links:
             link.measure_rates(now_ns)

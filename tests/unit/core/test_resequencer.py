@@ -240,3 +240,12 @@ def test_every_datagram_is_delivered_once_and_in_order_unless_late(
             assert in_lane == sorted(in_lane)
     if tell_gone:
         assert counters.timer_releases == 0, "no gap is without an explanation, so no timer decides"
+
+
+def test_what_was_given_up_is_forgotten_once_it_has_been_passed() -> None:
+    order = new()
+    for first in (6, 2, 4):
+        order.on_gone(Gone(1, first, 1), START_NS)
+    feed(order, 1, [0, 1, 3, 5, 7, 8, 10])
+    assert taken(order) == [(1, gseq) for gseq in (0, 1, 3, 5, 7, 8)]
+    assert order._lanes[1].gone == []
