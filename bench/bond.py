@@ -18,8 +18,7 @@ from bench.plots import draw_cell
 from bench.report import RESULTS
 from bench.rows import ROWS, Row, write_trace
 from bench.subject import add_options, frozen_daemon
-from bench.trial import Load, Progress, go_first, run_trial
-from mlvpn.errors import Error
+from bench.trial import Load, Progress, exit_code, go_first, run_trial
 from mlvpn.lab.daemons import Command
 from mlvpn.lab.topology import Lab
 
@@ -112,17 +111,5 @@ def run(options: argparse.Namespace) -> None:
     print(f"\n{markdown(store.cells())}\nwritten to {store.table_path}")
 
 
-def main() -> int:
-    """Turn errors into a message and an exit code."""
-    try:
-        run(parse())
-    except Error as error:
-        print(f"bench-bond: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code("bench-bond", lambda: run(parse())))

@@ -25,8 +25,7 @@ from bench.report import RESULTS, write_json
 from bench.rows import ROWS, Row
 from bench.sharing import Sharing, measure_sharing
 from bench.subject import add_options, frozen_daemon
-from bench.trial import Load, Progress, go_first, run_trial
-from mlvpn.errors import Error
+from bench.trial import Load, Progress, exit_code, go_first, run_trial
 from mlvpn.lab.daemons import Command
 from mlvpn.lab.topology import Lab
 
@@ -215,17 +214,5 @@ def run(options: argparse.Namespace) -> None:
     print("\n" + "\n".join(lines))
 
 
-def main() -> int:
-    """Turn errors into a message and an exit code."""
-    try:
-        run(parse())
-    except Error as error:
-        print(f"bench-failover: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code("bench-failover", lambda: run(parse())))

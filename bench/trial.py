@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlvpn.errors import Error
 from mlvpn.lab.daemons import Command, Tunnel, our_daemon
 from mlvpn.lab.measure import EchoProbes, EchoReport, TcpReport, TcpTransfer, UdpReport, UdpStream, percentile
 from mlvpn.lab.topology import Lab
@@ -247,6 +248,18 @@ def machine_ticks() -> tuple[int, int]:
     user, nice, system, idle, waiting, *others = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:9])
     busy = user + nice + system + sum(others)
     return busy, busy + idle + waiting
+
+
+def exit_code(name: str, run: Callable[[], None]) -> int:
+    """Run a benchmark; turn errors into a message and an exit code."""
+    try:
+        run()
+    except Error as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
 
 
 class Progress:
