@@ -35,6 +35,10 @@ PING_DOWN_NS = 1 * NS_PER_S
 PROBING_FAST_NS = 5 * NS_PER_S
 PONG_SLACK_NS = 100 * NS_PER_MS
 """How much later than its usual round trip a PONG may be before the link is suspected."""
+PINGS_TO_SUSPECT = 2
+"""In a row; the second is sent as soon as the first is overdue."""
+FEW_RUNS = 2
+"""With no more than this under way, what is overdue may as well have been lost: nothing later has come to show it."""
 DOUBT_NS = 120 * NS_PER_MS
 """How long a silence of all links at once is put down to an end that has no processor."""
 DOUBT_EVERY_NS = 10 * NS_PER_MS
@@ -103,6 +107,7 @@ class Link:
         self._next_ping_ns = now_ns
         self._doubted_ns = -DOUBT_NS * 2
         self._judge_ns = 0
+        self._warned_ns = -1
         self._unanswered = 0
         self._pongs = 0
         self._flaps = 0
@@ -203,7 +208,8 @@ class Link:
         if self.state == LinkState.SUSPECT:
             return PING_SUSPECT_NS
         if self.state == LinkState.UP:
-            return PING_IDLE_NS
+            first = not self._unanswered and not self._warned
+            return min(self._usual_answer_ns(), PING_IDLE_NS) if first else PING_IDLE_NS
         fresh = now_ns - self.state_since_ns < PROBING_FAST_NS or self._pongs
         return PING_PROBING_NS if fresh else PING_DOWN_NS
 
@@ -217,6 +223,8 @@ class Link:
         if address != source and address is not None and self.remote != source:
             return False
         self._unanswered = 0
+        if self.state == LinkState.UP:
+            self._next_ping_ns = sent_ns + PING_IDLE_NS
         self._pongs += 1
         self.proved_ns = now_ns
         return True
@@ -244,21 +252,22 @@ class Link:
 
     def overdue(self, now_ns: int) -> str | None:
         """Return why the link is to be suspected, or None. Only an UP link is asked."""
-        estimate = self.estimator
         if now_ns < self._judge_ns:
             return None
         oldest = self.log.oldest_sent_ns
         if oldest is not None and now_ns - oldest > late_after_ns(*self._usual_ack()):
             return f"no acknowledgement for {(now_ns - oldest) // NS_PER_MS} ms"
         asked_ns = self._asked_ns()
-        usual = estimate.rtt_ns + 4 * estimate.rtt_deviation_ns + PONG_SLACK_NS
-        if asked_ns is not None and now_ns - asked_ns > usual:
+        if asked_ns is not None and now_ns - asked_ns > self._usual_answer_ns():
             return f"no answer for {(now_ns - asked_ns) // NS_PER_MS} ms"
         return None
 
     def _asked_ns(self) -> int | None:
-        """Return since when an answer has been waited for: a lost PING means nothing while data is acknowledged."""
-        if not self._pings or not self._unanswered:
+        """Return since when an answer has been waited for, or None.
+
+        One PING without an answer may be lost, and a lost one means nothing while data is acknowledged.
+        """
+        if not self._pings or self._unanswered < (1 if self._warned else PINGS_TO_SUSPECT):
             return None
         return max(next(reversed(self._pings.values()))[0], self.proved_ns)
 
@@ -268,6 +277,23 @@ class Link:
             return max(estimate.ack_ns, estimate.rtt_ns), estimate.ack_deviation_ns
         return estimate.rtt_ns + 50 * NS_PER_MS, estimate.rtt_deviation_ns
 
+    def _usual_answer_ns(self) -> int:
+        return int(self.estimator.rtt_ns + 4 * self.estimator.rtt_deviation_ns + PONG_SLACK_NS)
+
+    @property
+    def _warned(self) -> bool:
+        """Whether nothing has proved the link since it was last let off with a warning."""
+        return self._warned_ns > self.proved_ns
+
+    def let_off(self, now_ns: int) -> bool:
+        """Let an overdue link off once when so little is under way that it may just be lost; a PING tells soon."""
+        if self._warned or not 0 < len(self.log) <= FEW_RUNS:
+            return False
+        self._warned_ns = now_ns
+        self._unanswered = 0
+        self._next_ping_ns = now_ns
+        return True
+
     def overdue_at_ns(self) -> int | None:
         """Say when ``overdue`` could first be true."""
         times = []
@@ -276,8 +302,7 @@ class Link:
             times.append(oldest + late_after_ns(*self._usual_ack()) + 1)
         asked_ns = self._asked_ns()
         if asked_ns is not None:
-            estimate = self.estimator
-            times.append(asked_ns + int(estimate.rtt_ns + 4 * estimate.rtt_deviation_ns + PONG_SLACK_NS) + 1)
+            times.append(asked_ns + self._usual_answer_ns() + 1)
         return max(min(times), self._judge_ns) if times else None
 
     def in_doubt(self, now_ns: int) -> bool:

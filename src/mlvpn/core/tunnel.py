@@ -360,8 +360,9 @@ class NativeTunnel:
             for other in unheard:
                 self._probe(other, now_ns)
             if reason is not None and not unheard:
-                link.suspect(reason, now_ns)
-                self._log(Level.DEBUG, f"link {link.name}: suspected, {reason}")
+                if not link.let_off(now_ns):
+                    link.suspect(reason, now_ns)
+                    self._log(Level.DEBUG, f"link {link.name}: suspected, {reason}")
                 self.sender.relieve(link)
         elif link.state == LinkState.SUSPECT:
             self.sender.relieve(link)
