@@ -32,7 +32,7 @@ def settle(sim: Simulator, ledger: Ledger, stream: Stream) -> None:
     sent = len(stream.sent_ns)
     sim.run(1500 * MS)
     counters = (sim.server if stream.to_client else sim.client).tunnel.counters
-    assert sum(number < sent for number in stream.lost) <= counters.queue_dropped_packets < 20
+    assert sum(number < sent for number in stream.lost) <= counters.queue_dropped_packets < 40
     assert counters.given_up_datagrams == 0
     ledger.check_account()
 

@@ -109,7 +109,8 @@ class Pacer:
         usual_ns = estimate.ack_ns - max(estimate.queue_ns, 0)  # longer than the least where an end is short of CPU
         loop_ns = max(estimate.ack_min_ns, estimate.rtt_min_ns, usual_ns) + 2 * target_ns
         loop_ns += feedback_interval_ns(estimate.rtt_min_ns)
-        self.flight_limit_bytes = max(estimate.capacity_bps * loop_ns / 8e9, MIN_FLIGHT_BYTES)
+        more = gain if self.phase == Phase.STARTUP else 1  # bounded by the estimate alone it would confirm itself
+        self.flight_limit_bytes = max(estimate.capacity_bps * more * loop_ns / 8e9, MIN_FLIGHT_BYTES)
 
     def _change_phase(self, estimate: Estimator, wanted: bool, may_refresh: bool, now_ns: int) -> None:
         queue_ns, target_ns = estimate.queue_ns, estimate.queue_target_ns
