@@ -44,6 +44,9 @@ DOUBT_NS = 120 * NS_PER_MS
 DOUBT_EVERY_NS = 10 * NS_PER_MS
 DOWN_AFTER_NS = 500 * NS_PER_MS
 DOWN_PINGS = 3
+PROBING_PATIENCE_NS = 2 * NS_PER_S
+"""A link that starts over (the peer restarted) is not announced as down for this long."""
+CHALLENGE_EVERY_NS = 100 * NS_PER_MS
 PONGS_TO_RETURN = 3
 MAX_HOLD_DOWN_NS = 8 * NS_PER_S
 FLAP_MEMORY_NS = 60 * NS_PER_S

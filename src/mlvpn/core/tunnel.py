@@ -27,7 +27,7 @@ from mlvpn.core.counters import TunnelCounters
 from mlvpn.core.events import Address, Event, Level, LinkDown, LinkUp, Log, SocketWanted, describe_address
 from mlvpn.core.handshake import Handshake
 from mlvpn.core.interface import CoreSnapshot, Matching
-from mlvpn.core.link import Link, LinkState
+from mlvpn.core.link import CHALLENGE_EVERY_NS, PROBING_PATIENCE_NS, Link, LinkState
 from mlvpn.core.piece import gathered
 from mlvpn.core.receiver import Receiver
 from mlvpn.core.recovery import LATE_FLOOR_NS
@@ -37,7 +37,7 @@ from mlvpn.core.snapshot import describe_tunnel
 from mlvpn.crypto.aead import Cipher
 from mlvpn.crypto.keys import StaticKeys
 from mlvpn.errors import PeerError
-from mlvpn.units import NS_PER_MS, NS_PER_S
+from mlvpn.units import NS_PER_S
 from mlvpn.wire import frame
 from mlvpn.wire.frame import Control, LinkReport, Ping
 from mlvpn.wire.handshake import Feature
@@ -45,11 +45,8 @@ from mlvpn.wire.header import OVERHEAD_BYTES, DatagramType, is_uniform, session_
 
 MAX_LINKS = 64
 """Links one client may have; a server makes room for no more."""
-CHALLENGE_EVERY_NS = 100 * NS_PER_MS
 HANDSHAKE_AGAIN_NS = 1 * NS_PER_S
 HOUSEKEEPING_NS = 1 * NS_PER_S
-PROBING_PATIENCE_NS = 2 * NS_PER_S
-"""A link that starts over (the peer restarted) is not announced as down for this long."""
 FEATURES = Feature.SLICES
 
 
