@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlvpn.core.estimator import Estimator
-from mlvpn.core.pacer import MIN_FLIGHT_BYTES, Pacer
+from mlvpn.core.pacer import MIN_FLIGHT_BYTES, Pacer, Phase
 from mlvpn.units import NS_PER_MS
 
 RATE_BPS = 20e6
@@ -18,6 +18,7 @@ def flight_limit_ms(ack_ms: int, queue_ms: int) -> float:
     estimate.ack_min_ns = estimate.rtt_min_ns = 20 * NS_PER_MS
     estimate.ack_ns, estimate.queue_ns = ack_ms * NS_PER_MS, queue_ms * NS_PER_MS
     pacer = Pacer(0)
+    pacer.phase = Phase.CRUISE  # STARTUP lets out more than the estimate explains
     pacer.update(estimate, wanted=True, may_refresh=False, now_ns=0)
     return pacer.flight_limit_bytes * 8e3 / RATE_BPS
 
