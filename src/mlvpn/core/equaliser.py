@@ -39,13 +39,12 @@ MIN_STEP_NS = 2 * NS_PER_MS
 MIN_PERIOD_NS = 100 * NS_PER_MS
 PERIOD_RTTS = 3
 """A step is judged after so many round trips: one until it is felt, two to measure."""
-FELL_RATIO = 0.9
+FELL_RATIO = 0.96
 REST_NS = NS_PER_S // 2
 MAX_REST_NS = 2 * NS_PER_S
 """After a step taken back; doubles from failure to failure."""
-FULL_RATIO = 0.85
-"""The links count as full from here on: less than what a paced link carries, more than a flow limited elsewhere
-takes."""
+FULL_RATIO = 0.92
+"""The links count as full from here on: inner packets are 0.97 of what a full link carries."""
 BUSY_RATIO = 0.6
 """Below this part of the fastest links for ``CALM_NS`` the flows need no slower link; CUBIC's cut leaves 0.7."""
 CALM_NS = 1 * NS_PER_S
@@ -101,8 +100,9 @@ class Equaliser:
             return
         if flow.step_ns and flow.rate_bps < FELL_RATIO * flow.rate_before_bps:
             self._step_back(flow, flow.step_ns, now_ns)
-        elif flow.hold_ns and total_bps < FULL_RATIO * _without_slowest_bps(behind, flow.hold_ns):
-            self._step_back(flow, int(STEP_RATIO * rtt_ns), now_ns)
+        elif flow.hold_ns and total_bps < FULL_RATIO * (needed_bps := _without_slowest_bps(behind, flow.hold_ns)):
+            # What the flow has in flight fills the links if the round trip is as much shorter as the rate is too low.
+            self._step_back(flow, int((1 - total_bps / needed_bps) * rtt_ns), now_ns)
         elif flow.hold_ns < wanted_ns and now_ns >= flow.rested_ns:
             flow.rest_ns = REST_NS if flow.step_ns else flow.rest_ns
             flow.step_ns = 0
