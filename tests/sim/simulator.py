@@ -26,6 +26,7 @@ MS = 1_000_000
 SECOND = 1_000_000_000
 COSTS = {Cipher.AES_256_GCM: 1000, Cipher.CHACHA20_POLY1305: 2000}
 START_NS = 1000 * SECOND
+JITTER_HOLD_NS = 10 * MS
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Path:
     rate_bps: float = 20e6
     delay_ns: int = 10 * MS
     jitter_ns: int = 0
+    """The delay wanders by so much to either side, a new offset each ``JITTER_HOLD_NS``, as in ``lab.channel``."""
     loss_ratio: float = 0.0
     buffer_ns: int = 100 * MS
     reorder_ratio: float = 0.0
@@ -45,6 +47,8 @@ class Path:
     """As some network cards do: of what is sent as a train nothing arrives whole."""
     free_ns: int = 0
     last_arrival_ns: int = 0
+    jitter_offset_ns: int = 0
+    jitter_until_ns: int = 0
     dropped: int = 0
     carried_bytes: int = 0
 
@@ -264,12 +268,18 @@ class Simulator:
             return
         arrival_ns = path.free_ns + path.delay_ns
         if path.jitter_ns:
-            arrival_ns += self.random.randrange(path.jitter_ns)
+            arrival_ns = max(path.free_ns, arrival_ns + self._jitter_offset_ns(path))
         if path.reorder_ratio and self.random.random() < path.reorder_ratio:
             arrival_ns += self.random.randrange(5 * MS)
         else:
             path.last_arrival_ns = arrival_ns = max(arrival_ns, path.last_arrival_ns)
         self.at(arrival_ns, self._arrive, up, link, path, source, datagram)
+
+    def _jitter_offset_ns(self, path: Path) -> int:
+        if path.free_ns >= path.jitter_until_ns:
+            path.jitter_until_ns = path.free_ns + JITTER_HOLD_NS
+            path.jitter_offset_ns = self.random.randrange(-path.jitter_ns, path.jitter_ns)
+        return path.jitter_offset_ns
 
     def _arrive(self, up: bool, link: str, path: Path, source: tuple[str, int], datagram: bytes) -> None:
         end = self.server if up else self.client

@@ -5,8 +5,8 @@ The method is explained in docs/bonding.md, sections 3.1 and 3.2.
 
 * **Rate sample**: bytes received between two reports at least ``WINDOW_NS`` apart, over the longer of the times between
   their departures and their arrivals (draft-cheng-iccrg-delivery-rate-estimation).
-* **Capacity or lower bound?** Where a queue stood and grew while the sender was held back by pacing, the sample *is*
-  the capacity and moves the estimate either way. Else the sample only shows that the link can do at least this.
+* **Capacity or lower bound?** Where a queue stood all the time and grew, the link was busy and the sample *is* the
+  capacity: it moves the estimate either way. Else it only shows that the link can do at least this.
 * **Delay**: the clocks' offset is unknown but the same on all links, so only differences are used: to the link's own
   base (least delay of the last 10 s) for its queue, to the other links for the scheduler.
 * **Loss**: is congestion only where it comes with a rate below what was sent.
@@ -20,13 +20,14 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+from mlvpn.core.jitter import Jitter
 from mlvpn.units import NS_PER_MS, NS_PER_S
 from mlvpn.wire.frame import LinkReport
 from mlvpn.wire.header import TS_MODULUS, signed_us
 
 WINDOW_NS = 60 * NS_PER_MS
 """Least span of a rate sample: 50 datagrams at 10 Mbit/s, so one more or less is 2 %."""
-JITTER_WINDOW = 8
+JITTER_WINDOW = 40
 """A rate sample spans at least so many times the jitter, lest its ends decide what it says."""
 STRETCHED_RATIO = 1.02
 """Bytes that arrive so much slower than they left met a full link. A queue that merely stands proves nothing about
@@ -45,7 +46,8 @@ CAPACITY_GAIN = 0.3
 """Weight of a new capacity sample: a changed rate is followed in about three reports, 100 ms."""
 MIN_QUEUE_TARGET_NS = 5 * NS_PER_MS
 MAX_QUEUE_TARGET_NS = 30 * NS_PER_MS
-JITTER_WEIGHT = 1 / 32
+JITTER_FACTOR = 4.0
+"""A queue shorter than so many times the jitter runs dry at random."""
 
 
 class WindowedMinimum:
@@ -73,7 +75,25 @@ class _Mark(NamedTuple):
 
     arrival_us: int
     sent_us: int
+    level_us: int
+    """One-way delay without its jitter, from the reference."""
+    queue_ns: int
     received_bytes: int
+
+
+class _Sample(NamedTuple):
+    """What the bytes between two reports say."""
+
+    proven_bps: float
+    """What the link has certainly done."""
+    level_bps: float
+    """What it has done if its jitter is left out."""
+    since_us: int
+    """When the first of the bytes was sent."""
+    is_stretched: bool
+    """Whether they took longer to arrive than to leave."""
+    is_busy: bool
+    """Whether a queue stood all the time."""
 
 
 class Estimator:
@@ -87,13 +107,15 @@ class Estimator:
         """Whether all through the newest sample there was more to send than pacing let out."""
         self.saturated = False
         """Whether the newest sample was the link's capacity."""
+        self.stretched = False
+        """Whether the bytes of the newest sample took longer to arrive than to leave."""
         self.delay_ns = 0
         """Least one-way delay of the newest report, offset by the unknown difference of the clocks."""
         self.base_delay_ns: int | None = None
         self.base_seen_ns = now_ns
         """When the delay was last seen at its base: the queue was empty then."""
         self.queue_ns = 0
-        self.jitter_ns = 0.0
+        self.jitter = Jitter()
         self.ack_ns = 0.0
         """Smoothed time from sending a datagram to its acknowledgement, feedback interval included."""
         self.ack_deviation_ns = 0.0
@@ -106,13 +128,12 @@ class Estimator:
         self._marks: deque[_Mark] = deque()
         self._least_delay = WindowedMinimum()
         self._least_ack = WindowedMinimum()
-        self._recent: deque[int] = deque(maxlen=8)
         self._loss_marks: deque[tuple[int, int, int]] = deque()
 
     @property
     def queue_target_ns(self) -> float:
         """The standing queue that keeps the link busy: a little more than its jitter, at least two datagrams."""
-        wanted = min(max(1.5 * self.jitter_ns, MIN_QUEUE_TARGET_NS), MAX_QUEUE_TARGET_NS)
+        wanted = min(max(JITTER_FACTOR * self.jitter.jitter_ns, MIN_QUEUE_TARGET_NS), MAX_QUEUE_TARGET_NS)
         return max(wanted, 2 * 1500 * 8e9 / self.capacity_bps)
 
     def on_rtt(self, sample_ns: int) -> None:
@@ -146,28 +167,28 @@ class Estimator:
         sample = self._rate_sample(report)
         if sample is None:
             return
-        rate_bps, span_start_us, stretched = sample
-        self.rate_bps = rate_bps
-        self.held_back = limited_since_us is not None and signed_us(span_start_us - limited_since_us) >= 0
-        self.saturated = self.held_back and self.queue_ns >= 0.5 * self.queue_target_ns
-        if self.saturated and (stretched or rate_bps < FAR_BELOW_RATIO * self.capacity_bps):
-            self.capacity_bps += CAPACITY_GAIN * (rate_bps - self.capacity_bps)
+        self.rate_bps, self.stretched = sample.proven_bps, sample.is_stretched
+        self.held_back = limited_since_us is not None and signed_us(sample.since_us - limited_since_us) >= 0
+        self.saturated = self._is_capacity(sample)
+        if self.saturated:
+            self.capacity_bps += CAPACITY_GAIN * (sample.level_bps - self.capacity_bps)
         else:
-            self.capacity_bps = max(self.capacity_bps, rate_bps)
+            self.capacity_bps = max(self.capacity_bps, sample.proven_bps)
         self.capacity_bps = max(self.capacity_bps, MIN_BPS)
+
+    def _is_capacity(self, sample: _Sample) -> bool:
+        """Say whether the link was full. Whether a jittery one was cannot be seen unless it got all it could take."""
+        if not sample.is_busy or (self.jitter.is_jittery and not self.held_back):
+            return False
+        return sample.is_stretched or (self.held_back and sample.level_bps < FAR_BELOW_RATIO * self.capacity_bps)
 
     def _note_delay(self, report: LinkReport, reference_us: int, now_ns: int) -> None:
         """Update base, queue and jitter."""
-        least_ns = signed_us(report.delay_min_us - reference_us) * 1000
-        step = abs(least_ns - self.delay_ns) if self._recent else 0
-        self.delay_ns = least_ns
-        self._recent.append(least_ns)
-        self._note_base(least_ns, now_ns)
+        self.delay_ns = signed_us(report.delay_min_us - reference_us) * 1000
+        self.jitter.note(self.delay_ns, now_ns)
+        self._note_base(self.delay_ns, now_ns)
         assert self.base_delay_ns is not None
-        if self.queue_ns < MAX_QUEUE_TARGET_NS:
-            self.jitter_ns += (step - self.jitter_ns) * JITTER_WEIGHT
-        reach = 2 if self.jitter_ns < 2 * NS_PER_MS else self._recent.maxlen or 1
-        self.queue_ns = min(list(self._recent)[-reach:]) - self.base_delay_ns
+        self.queue_ns = max(int(self.jitter.level_ns - self.base_delay_ns - self.jitter.floor_ns), 0)
 
     def _note_base(self, delay_ns: int, now_ns: int) -> None:
         self.base_delay_ns = self._least_delay.note(delay_ns, now_ns)
@@ -185,24 +206,30 @@ class Estimator:
         if sent > 0:
             self.loss_ratio = min(max(1 - received / sent, 0.0), 1.0)
 
-    def _rate_sample(self, report: LinkReport) -> tuple[float, int, bool] | None:
-        """Return the rate over the last window, when its first byte was sent, and whether its bytes took longer to
-        arrive than to leave; None if nothing came since. A jittery link needs a longer window."""
+    def _rate_sample(self, report: LinkReport) -> _Sample | None:
+        """Return what the last window says; None if nothing came since. A jittery link needs a longer one."""
         marks = self._marks
-        mark = _Mark(report.arrival_us, (report.arrival_us - report.delay_us) % TS_MODULUS, report.received_bytes)
+        sent_us = (report.arrival_us - report.delay_us) % TS_MODULUS
+        mark = _Mark(report.arrival_us, sent_us, self.jitter.level_ns // 1000, self.queue_ns, report.received_bytes)
         if marks and mark.arrival_us == marks[-1].arrival_us:
             return None
         if marks and signed_us(mark.arrival_us - marks[-1].arrival_us) > NS_PER_S // 1000:
             marks.clear()
         marks.append(mark)
-        window_us = max(WINDOW_NS, int(JITTER_WINDOW * self.jitter_ns)) // 1000
+        window_us = max(WINDOW_NS, JITTER_WINDOW * self.jitter.jitter_ns) // 1000
         while len(marks) > 2 and signed_us(mark.arrival_us - marks[1].arrival_us) >= window_us:
             marks.popleft()
         first = marks[0]
-        arrival_span_us = signed_us(mark.arrival_us - first.arrival_us)
         sent_span_us = signed_us(mark.sent_us - first.sent_us)
-        span_us = max(arrival_span_us, sent_span_us)
-        if span_us < window_us // 2:
+        arrival_span_us = signed_us(mark.arrival_us - first.arrival_us)
+        if max(arrival_span_us, sent_span_us) < window_us // 2:
             return None
-        stretched = arrival_span_us > STRETCHED_RATIO * sent_span_us
-        return (mark.received_bytes - first.received_bytes) * 8e6 / span_us, first.sent_us, stretched
+        level_span_us = sent_span_us + mark.level_us - first.level_us if self.jitter.is_jittery else arrival_span_us
+        bits = (mark.received_bytes - first.received_bytes) * 8e6
+        return _Sample(
+            bits / max(sent_span_us, arrival_span_us, level_span_us),
+            bits / max(sent_span_us, level_span_us, 1),
+            first.sent_us,
+            level_span_us > STRETCHED_RATIO * sent_span_us,
+            min(mark.queue_ns for mark in marks) >= 0.5 * self.queue_target_ns,
+        )

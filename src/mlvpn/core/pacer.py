@@ -41,6 +41,9 @@ BURST_NS = 5 * NS_PER_MS
 """Tokens that may gather: what a link sends at once after the daemon has slept."""
 MIN_BURST_BYTES = 2 * 1500
 MIN_FLIGHT_BYTES = 10 * 1500
+FLIGHT_JITTER = 8
+"""What is in flight may take so many times the jitter longer to be acknowledged than at best: two directions wander, each
+by several times the mean height of its zigzag. A tighter bound would be taken for the link's capacity."""
 
 
 class Phase(Enum):
@@ -108,14 +111,14 @@ class Pacer:
             self.pace_bps = min(self.pace_bps, self.ceiling_bps)
         usual_ns = estimate.ack_ns - max(estimate.queue_ns, 0)  # longer than the least where an end is short of CPU
         loop_ns = max(estimate.ack_min_ns, estimate.rtt_min_ns, usual_ns) + 2 * target_ns
-        loop_ns += feedback_interval_ns(estimate.rtt_min_ns)
+        loop_ns += feedback_interval_ns(estimate.rtt_min_ns) + FLIGHT_JITTER * estimate.jitter.jitter_ns
         more = gain if self.phase == Phase.STARTUP else 1  # bounded by the estimate alone it would confirm itself
         self.flight_limit_bytes = max(estimate.capacity_bps * more * loop_ns / 8e9, MIN_FLIGHT_BYTES)
 
     def _change_phase(self, estimate: Estimator, wanted: bool, may_refresh: bool, now_ns: int) -> None:
         queue_ns, target_ns = estimate.queue_ns, estimate.queue_target_ns
         if self.phase == Phase.STARTUP:
-            if queue_ns > 2 * target_ns or self._growth_ended(estimate, now_ns):
+            if (estimate.stretched and queue_ns > 2 * target_ns) or self._growth_ended(estimate, now_ns):
                 self.phase = Phase.CRUISE
         elif self.phase == Phase.CRUISE:
             if queue_ns > 2 * target_ns + 2 * NS_PER_MS:

@@ -65,11 +65,16 @@ def credit_bytes(link: Link, now_ns: int) -> int:
 
 
 def for_sparse(links: Sequence[Link], current: Link | None) -> Link:
-    """Return the link for sparse packets out of ``links`` (least delay first)."""
-    best = links[0]
-    if current in links and current is not None and arrival_delay_ns(current) < arrival_delay_ns(best) + STICKY_NS:
+    """Return the link for sparse packets out of ``links``."""
+    best = min(links, key=_likely_delay_ns)
+    if current in links and current is not None and _likely_delay_ns(current) < _likely_delay_ns(best) + STICKY_NS:
         return current
     return best
+
+
+def _likely_delay_ns(link: Link) -> float:
+    """Return the arrival delay with what jitter adds to it on average."""
+    return arrival_delay_ns(link) + link.estimator.jitter.mean_ns
 
 
 def for_flow(flow: Flow, links: Sequence[Link], credited: Sequence[Link]) -> Link | None:

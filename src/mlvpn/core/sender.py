@@ -104,6 +104,8 @@ class Sender:
             frames = gather(frames, header_bytes)
             if not header_bytes:
                 frames = uso.join(frames)
+        if not self.queue.backlog_bytes:
+            self._note_nothing_waits(now_ns)
         for frame in frames:
             try:
                 packet = Packet(frame, header_bytes)
@@ -136,7 +138,7 @@ class Sender:
         if self.sealer is None:
             return
         if not (self.queue.backlog_bytes or self.queue.sparse or len(self.repairs)):
-            self._note_nothing_waits()
+            self._note_nothing_waits(now_ns)
             return
         links = scheduler.eligible(self._links)
         if not links:
@@ -148,7 +150,7 @@ class Sender:
         if self.queue.waiting_flows or len(self.repairs):
             self._send_flows(links, now_ns)
         else:
-            self._note_nothing_waits()
+            self._note_nothing_waits(now_ns)
         if self.queue.bulk:
             holds = self._equaliser.update(self.queue.bulk, links, now_ns)
             if holds:
@@ -251,10 +253,10 @@ class Sender:
             elif waiting and link.limited_since_us is None:
                 link.limited_since_us = ts_us(now_ns)
 
-    def _note_nothing_waits(self) -> None:
+    def _note_nothing_waits(self, now_ns: int) -> None:
         """Remember that no link is held back: what follows is the inner senders' pace, not the links'."""
         for link in self._links:
-            if link.limited_since_us is not None and scheduler.credit_bytes(link, self._now_ns) > 0:
+            if link.limited_since_us is not None and scheduler.credit_bytes(link, now_ns) > 0:
                 link.limited_since_us = None
 
     def _refused_head(self, flow: Flow, link: Link) -> bool:

@@ -60,7 +60,7 @@ def _describe_link(link: Link, eligible: list[Link], fastest_ns: float, now_ns: 
         remote=describe_address(link.remote) if link.remote else None,
         rtt_ms=_ms(estimate.rtt_ns) if estimate.rtt_ns else None,
         rtt_min_ms=_ms(estimate.rtt_min_ns) if estimate.rtt_ns else None,
-        jitter_ms=_ms(estimate.jitter_ns),
+        jitter_ms=_ms(estimate.jitter.jitter_ns),
         loss_ratio=round(estimate.loss_ratio, 5),
         sent_bps=link.sent_bps,
         received_bps=link.received_bps,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import settings as limits
@@ -93,6 +95,43 @@ def test_a_link_that_is_hardly_used_is_not_taken_for_slow() -> None:
     assert not path.estimator.saturated
     assert path.estimator.rate_bps == pytest.approx(3e6, rel=0.05)
     assert path.estimator.capacity_bps == pytest.approx(50e6, rel=0.05)
+
+
+def test_a_link_that_became_slower_than_what_it_is_asked_for_is_believed_though_nothing_is_held_back() -> None:
+    """An inner sender that backs off before pacing does must not hide that the link is full."""
+    path = Path(50e6)
+    path.send(55e6, NS_PER_S, held_back=True)
+    path.rate_bps = 10e6
+    path.send(15e6, NS_PER_S, held_back=False)
+    assert path.estimator.saturated
+    assert path.estimator.capacity_bps == pytest.approx(10e6, rel=0.05)
+
+
+def test_a_burst_into_an_idle_link_is_no_measure_of_it() -> None:
+    """The bytes of a burst arrive slower than they left; the pause before it is not the link's."""
+    path = Path(50e6)
+    path.send(55e6, NS_PER_S, held_back=True)
+    path.send(5e6, NS_PER_S, held_back=False)
+    for _ in range(20):
+        path.send(200e6, 10 * NS_PER_MS, held_back=False)
+        path.send(1e6, 100 * NS_PER_MS, held_back=False)
+    assert path.estimator.capacity_bps == pytest.approx(50e6, rel=0.05)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("held_back", [False, True])
+def test_jitter_is_not_taken_for_a_slow_link(seed: int, held_back: bool) -> None:
+    """An unused half must not look like a full one, whatever the delay does."""
+    random, path = Random(seed), Path(40e6, 35 * NS_PER_MS)
+    path.send(44e6, NS_PER_S, held_back=True)
+    for _ in range(500):
+        path.delay_ns = 35 * NS_PER_MS + random.randint(-15, 15) * NS_PER_MS
+        path.send(20e6, 10 * NS_PER_MS, held_back=False)
+    assert path.estimator.jitter.is_jittery
+    for _ in range(500):
+        path.delay_ns = 35 * NS_PER_MS + random.randint(-15, 15) * NS_PER_MS
+        path.send(39e6, 10 * NS_PER_MS, held_back=held_back)
+    assert path.estimator.capacity_bps == pytest.approx(40e6, rel=0.25)
 
 
 def test_a_link_that_does_more_than_believed_is_believed_at_once() -> None:

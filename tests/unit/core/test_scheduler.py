@@ -107,6 +107,12 @@ def test_sparse_packets_stay_where_they_are_until_it_pays(links: list[Link]) -> 
     assert scheduler.for_sparse(links[:1], links[2]) is links[0], "the old one is gone"
 
 
+def test_sparse_packets_avoid_a_link_that_is_fast_only_at_its_best(links: list[Link]) -> None:
+    links[0].estimator.jitter.jitter_ns = 6 * NS_PER_MS
+    assert scheduler.for_sparse(links, None) is links[1]
+    assert scheduler.for_sparse(links, links[0]) is links[1]
+
+
 def test_the_fastest_link_with_credit_is_always_right(links: list[Link]) -> None:
     assert scheduler.for_flow(flow_with(1), links, links) is links[0]
 
