@@ -1,7 +1,7 @@
 /* Super-packets split into packets, and neighbouring packets of a TCP flow joined to super-packets, a burst at a time.
  *
  * The specification is in Python: `segment` of wire/vnet.py and wire/rejoin.py; both give the same bytes.
- * The lines before the first declaration that is no preprocessor line are not seen by cffi.
+ * cffi does not see lines that begin with #.
  */
 #include <stddef.h>
 #include <stdint.h>

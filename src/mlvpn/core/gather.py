@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mlvpn.burst.segments import rejoin
-from mlvpn.wire.vnet import HEADER_BYTES, NO_OFFLOAD
+from mlvpn.wire.vnet import DATA_VALID, HEADER_BYTES, NO_OFFLOAD
 
 WORTH_BYTES = 600
 """Bursts of smaller packets (acknowledgements, voice) are not looked into: they would pay for nothing."""
 _TCP = 6
+_PLAIN = (NO_OFFLOAD, DATA_VALID)
+"""What stands before a packet that is whole; the second where a card has verified its checksum."""
 
 
 def gather(frames: list[bytes], link_header_bytes: int) -> list[bytes]:
@@ -30,7 +32,7 @@ def gather(frames: list[bytes], link_header_bytes: int) -> list[bytes]:
         if flow:
             flows.setdefault(flow, []).append(frame[HEADER_BYTES:])
         else:
-            if flows and not frame.startswith(NO_OFFLOAD):  # a super-packet may belong to any of them
+            if flows and not frame.startswith(_PLAIN):  # a super-packet may belong to any of them
                 gathered += _join(flows.values(), link_header_bytes)
                 flows = {}
             gathered.append(frame)
@@ -39,7 +41,7 @@ def gather(frames: list[bytes], link_header_bytes: int) -> list[bytes]:
 
 def _tcp_flow(frame: bytes, l3: int) -> bytes:
     """Return the addresses and ports of a finished TCP packet; nothing for all else."""
-    if not frame.startswith(NO_OFFLOAD) or len(frame) <= l3 + 40:
+    if not frame.startswith(_PLAIN) or len(frame) < l3 + 40:
         return b""
     if frame[l3] == 0x45 and frame[l3 + 9] == _TCP:
         return frame[l3 + 12 : l3 + 24]

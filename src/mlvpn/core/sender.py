@@ -4,8 +4,8 @@ In the order in which a packet meets it: ``submit`` (queue) -> ``pump`` (repairs
 ordered flows) -> a link's sent log -> ``on_report`` (acknowledged, or lost and so repaired) -> ``relieve`` (a silent
 link's traffic is rescued). ``pump`` does work per run and per decision, not per packet.
 
-Owns queue, repairs and the trains to send. Does not own link states or sessions (`tunnel`), nor the choice of link
-(`scheduler`).
+Owns queue, repairs, the trains to send and the choice of links for reports. Does not own link states or sessions
+(`tunnel`), nor the choice of link for a run (`scheduler`).
 """
 
 from __future__ import annotations
@@ -96,14 +96,14 @@ class Sender:
     def submit(self, frames: list[bytes], now_ns: int) -> None:
         """Queue TUN frames. HOT PATH."""
         counters, enqueue, header_bytes = self._counters, self.queue.enqueue, self._link_header_bytes
-        counters.submitted_packets += len(frames)
-        counters.submitted_bytes += sum(map(len, frames)) - VNET_BYTES * len(frames)
         if self.matching is not None:
             enqueue = self._enqueue_filtered
         if self.peer_takes_slices and len(frames) > 1:
             frames = gather(frames, header_bytes)
             if not header_bytes:
                 frames = uso.join(frames)
+        counters.submitted_packets += len(frames)
+        counters.submitted_bytes += sum(map(len, frames)) - VNET_BYTES * len(frames)
         if not self.queue.backlog_bytes:
             self._note_nothing_waits(now_ns)
         for frame in frames:
@@ -284,7 +284,7 @@ class Sender:
         lseq = link.take_lseq(run.count)
         trains = run.seal(self.sealer, link.number, lseq, ts_us(now_ns))
         if link.train_watch.singly:
-            link.counters.cut_trains += len(trains)
+            link.counters.cut_trains += sum(len(data) > datagram_bytes for data, datagram_bytes in trains)
             trains = [single for train in trains for single in cut_train(*train)]
         for data, datagram_bytes in trains:
             self._trains.append(Train(link.socket, link.remote, data, datagram_bytes))

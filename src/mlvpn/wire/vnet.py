@@ -30,6 +30,8 @@ from mlvpn.errors import PeerError
 
 HEADER_BYTES = 10
 NO_OFFLOAD = bytes(HEADER_BYTES)
+DATA_VALID = b"\x02" + bytes(HEADER_BYTES - 1)
+"""VIRTIO_NET_HDR_F_DATA_VALID: a whole packet whose checksum somebody has verified."""
 """The header of a finished packet: nothing left to do for whoever takes it."""
 
 NEEDS_CSUM = 1

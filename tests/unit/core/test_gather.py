@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlvpn.core.gather import WORTH_BYTES, gather
-from mlvpn.wire.vnet import GSO_TCPV4, GSO_TCPV6, NEEDS_CSUM, VnetHeader, checksum, segment
+from mlvpn.wire.vnet import DATA_VALID, GSO_TCPV4, GSO_TCPV6, HEADER_BYTES, NEEDS_CSUM, VnetHeader, checksum, segment
 
 ACK, PSH, SYN = 0x10, 0x08, 0x02
 ETHERNET = bytes.fromhex("46a1b2c3d4e5020000000001")
@@ -137,3 +137,18 @@ def test_no_damage_to_a_header_makes_it_fail(at: int, value: int) -> None:
     first, second, third = packets(3)
     broken = second[:at] + bytes([value]) + second[at + 1 :]
     assert sum(len(segment(frame)) for frame in gather([first, broken, third], 0)) == 3
+
+
+def test_a_card_that_has_verified_the_checksums_is_no_obstacle() -> None:
+    verified = [DATA_VALID + packet[HEADER_BYTES:] for packet in packets(4)]
+    assert gather(verified, 0) == gather(packets(4), 0)
+    assert len(gather(verified, 0)) == 1
+
+
+def test_the_end_of_a_flow_without_options_does_not_overtake_it() -> None:
+    """A FIN or RST without options and payload has 40 bytes."""
+    data = packets(2, flags=ACK)
+    vnet, header = data[0][:HEADER_BYTES], data[0][HEADER_BYTES : HEADER_BYTES + 40]
+    last = vnet + header[:2] + struct.pack(">H", 40) + header[4:32] + b"\x50\x11" + header[34:]
+    assert len(last) == HEADER_BYTES + 40
+    assert gather([*data, last], 0)[-1] == last

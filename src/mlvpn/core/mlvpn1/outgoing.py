@@ -72,7 +72,7 @@ class Outgoing:
         for frame in frames:
             try:
                 self._place(split(frame), links, now_ns)
-            except PeerError:
+            except (PeerError, IndexError):
                 self._counters.malformed_packets += 1
         for run in self._outbox.take():
             self._send_run(run, now_ns)
