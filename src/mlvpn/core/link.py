@@ -3,8 +3,9 @@
     DOWN --socket open--> PROBING --PONG, MTU known--> UP <--an answer-- SUSPECT --silent for long--> DOWN
                                                         +--answers overdue--^
 
-Evidence decides. UP turns SUSPECT when acknowledgements or PONGs are overdue: cheap and reversible, the link only gets
-no new data and what it holds is rescued. SUSPECT turns DOWN when probes stay unanswered for half a second. A link that
+Evidence decides. UP turns SUSPECT when acknowledgements are overdue, or the answers to two PINGs: cheap and reversible,
+the link only gets no new data and what it holds is rescued. Where hardly anything is under way, that may just be lost:
+it is rescued, and one more PING decides. SUSPECT turns DOWN when probes stay unanswered for half a second. A link that
 was DOWN comes back after three answers, later the more often it has failed lately. Loss alone never takes a link down.
 
 Owns state, addresses, probes and the numbers sent on the link. Does not own the session's keys or what is sent.
@@ -174,6 +175,7 @@ class Link:
         self._renewed_ns = now_ns
         self._next_ping_ns = now_ns
         self.mtu = MtuSearch(self._is_ipv6(), now_ns)
+        self.train_watch = TrainWatch(now_ns)
         if self.state == LinkState.DOWN:
             self._enter(LinkState.PROBING, "waiting for the peer's answer", now_ns)
 
@@ -183,6 +185,7 @@ class Link:
             self.mtu = MtuSearch(self._is_ipv6(), now_ns)
         self.remote = remote
         self.socket = socket
+        self.train_watch = TrainWatch(now_ns)
 
     def lost(self, reason: str, now_ns: int) -> bool:
         """Learn that the socket, its address or its carrier is gone; return whether the link was up."""
@@ -257,7 +260,7 @@ class Link:
         """Return why the link is to be suspected, or None. Only an UP link is asked."""
         if now_ns < self._judge_ns:
             return None
-        oldest = self.log.oldest_sent_ns
+        oldest = self._oldest_unacknowledged_ns()
         if oldest is not None and now_ns - oldest > late_after_ns(*self._usual_ack()):
             return f"no acknowledgement for {(now_ns - oldest) // NS_PER_MS} ms"
         asked_ns = self._asked_ns()
@@ -265,14 +268,27 @@ class Link:
             return f"no answer for {(now_ns - asked_ns) // NS_PER_MS} ms"
         return None
 
+    def _oldest_unacknowledged_ns(self) -> int | None:
+        """Return since when an acknowledgement has been waited for, or None; once let off, a PING's answer decides."""
+        if self._warned and len(self.log) <= FEW_RUNS:
+            return None
+        return self.log.oldest_sent_ns
+
     def _asked_ns(self) -> int | None:
         """Return since when an answer has been waited for, or None.
 
-        One PING without an answer may be lost, and a lost one means nothing while data is acknowledged.
+        One PING without an answer may be lost, and a lost one means nothing while data is acknowledged. PINGs go out
+        more often than a slow link answers, so the time of the newest would never come.
         """
-        if not self._pings or self._unanswered < (1 if self._warned else PINGS_TO_SUSPECT):
-            return None
-        return max(next(reversed(self._pings.values()))[0], self.proved_ns)
+        since_ns = max(self._warned_ns, self.proved_ns)
+        asked: list[int] = []
+        for sent_ns, address in reversed(self._pings.values()):
+            if sent_ns < since_ns:
+                break
+            if address is None or address == self.remote:
+                asked.append(sent_ns)
+        needed = 1 if self._warned else PINGS_TO_SUSPECT
+        return asked[-needed] if len(asked) >= needed else None
 
     def _usual_ack(self) -> tuple[float, float]:
         estimate = self.estimator
@@ -300,7 +316,7 @@ class Link:
     def overdue_at_ns(self) -> int | None:
         """Say when ``overdue`` could first be true."""
         times = []
-        oldest = self.log.oldest_sent_ns
+        oldest = self._oldest_unacknowledged_ns()
         if oldest is not None:
             times.append(oldest + late_after_ns(*self._usual_ack()) + 1)
         asked_ns = self._asked_ns()
