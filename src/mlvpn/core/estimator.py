@@ -27,6 +27,7 @@ from mlvpn.wire.header import TS_MODULUS, signed_us
 
 WINDOW_NS = 60 * NS_PER_MS
 """Least span of a rate sample: 50 datagrams at 10 Mbit/s, so one more or less is 2 %."""
+MAX_WINDOW_NS = 1 * NS_PER_S
 JITTER_WINDOW = 40
 """A rate sample spans at least so many times the jitter, lest its ends decide what it says."""
 STRETCHED_RATIO = 1.02
@@ -213,10 +214,10 @@ class Estimator:
         mark = _Mark(report.arrival_us, sent_us, self.jitter.level_ns // 1000, self.queue_ns, report.received_bytes)
         if marks and mark.arrival_us == marks[-1].arrival_us:
             return None
-        if marks and signed_us(mark.arrival_us - marks[-1].arrival_us) > NS_PER_S // 1000:
+        if marks and signed_us(mark.arrival_us - marks[-1].arrival_us) > MAX_WINDOW_NS // 1000:
             marks.clear()
         marks.append(mark)
-        window_us = max(WINDOW_NS, JITTER_WINDOW * self.jitter.jitter_ns) // 1000
+        window_us = min(max(WINDOW_NS, JITTER_WINDOW * self.jitter.jitter_ns), MAX_WINDOW_NS) // 1000
         while len(marks) > 2 and signed_us(mark.arrival_us - marks[1].arrival_us) >= window_us:
             marks.popleft()
         first = marks[0]

@@ -4,7 +4,7 @@ A missing lseq is known the moment a later one arrives (links are FIFO) and is r
 has been named in ``REPORTS_PER_GAP`` reports, so that lost reports cost nothing. Where a link does reorder, reporting
 waits for as long as reordering has lately been seen to take, 10 ms at most (RACK's idea, RFC 8985, per link).
 
-Owns the record. Does not own when feedback is sent or over which link (`tunnel`). Times of arrival are the kernel's.
+Owns the record. Does not own when feedback is sent or over which link (`sender`). Times of arrival are the kernel's.
 """
 
 from __future__ import annotations

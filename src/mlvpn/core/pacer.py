@@ -42,8 +42,8 @@ BURST_NS = 5 * NS_PER_MS
 MIN_BURST_BYTES = 2 * 1500
 MIN_FLIGHT_BYTES = 10 * 1500
 FLIGHT_JITTER = 8
-"""What is in flight may take so many times the jitter longer to be acknowledged than at best: two directions wander, each
-by several times the mean height of its zigzag. A tighter bound would be taken for the link's capacity."""
+"""What is in flight may take so many times the jitter longer to be acknowledged than at best: two directions wander,
+each by several times the mean height of its zigzag. A tighter bound would be taken for the link's capacity."""
 
 
 class Phase(Enum):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
-from mlvpn.core.estimator import BASE_BUCKET_NS, BASE_BUCKETS, Estimator
+from mlvpn.core.estimator import BASE_BUCKET_NS, BASE_BUCKETS, MAX_WINDOW_NS, Estimator
 from mlvpn.units import NS_PER_MS, NS_PER_S
 from mlvpn.wire.frame import LinkReport
 from mlvpn.wire.header import TS_MODULUS
@@ -194,3 +194,14 @@ def test_the_target_queue_is_never_less_than_two_datagrams() -> None:
     estimator = Estimator(0)
     estimator.capacity_bps = 1e6
     assert estimator.queue_target_ns == pytest.approx(24 * NS_PER_MS)
+
+
+def test_a_peer_that_reports_nonsense_costs_no_more_than_a_second_of_reports() -> None:
+    estimator = Estimator(0)
+    for number in range(2000):
+        now_us = number * 10_000
+        delay_us = 2**30 if number // 2 % 2 else -(2**30) % TS_MODULUS
+        report = LinkReport(0, number, 0, now_us, delay_us, delay_us, number * DATAGRAM_BYTES, number, [])
+        estimator.on_report(report, 0, None, now_us * 1000)
+    assert estimator.jitter.jitter_ns > NS_PER_S
+    assert len(estimator._marks) <= MAX_WINDOW_NS // (10 * NS_PER_MS) + 2
