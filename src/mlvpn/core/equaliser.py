@@ -45,6 +45,8 @@ MAX_REST_NS = 2 * NS_PER_S
 """After a step taken back; doubles from failure to failure."""
 FULL_RATIO = 0.92
 """The links count as full from here on: inner packets are 0.97 of what a full link carries."""
+PAUSE_RATIO = 0.5
+"""A flow that fills so little pauses; CUBIC's cut leaves 0.7."""
 BUSY_RATIO = 0.6
 """Below this part of the fastest links for ``CALM_NS`` the flows need no slower link; CUBIC's cut leaves 0.7."""
 CALM_NS = 1 * NS_PER_S
@@ -100,16 +102,25 @@ class Equaliser:
             return
         if flow.step_ns and flow.rate_bps < FELL_RATIO * flow.rate_before_bps:
             self._step_back(flow, flow.step_ns, now_ns)
-        elif flow.hold_ns and total_bps < FULL_RATIO * (needed_bps := _without_slowest_bps(behind, flow.hold_ns)):
+        elif flow.hold_ns and self._lacks(flow, filled := total_bps / _without_slowest_bps(behind, flow.hold_ns)):
             # What the flow has in flight fills the links if the round trip is as much shorter as the rate is too low.
-            self._step_back(flow, int((1 - total_bps / needed_bps) * rtt_ns), now_ns)
+            self._step_back(flow, int((1 - filled) * rtt_ns), now_ns)
         elif flow.hold_ns < wanted_ns and now_ns >= flow.rested_ns:
             flow.rest_ns = REST_NS if flow.step_ns else flow.rest_ns
             flow.step_ns = 0
-            if total_bps >= FULL_RATIO * _capacity_bps(behind, max(flow.hold_ns, MIN_SPREAD_NS)):
+            if total_bps >= FULL_RATIO * _capacity_bps(behind, flow.hold_ns + scheduler.BULK_SPREAD_NS):
                 self._raise(flow, rtt_ns, wanted_ns, now_ns)
         else:
             flow.step_ns = 0
+
+    def _lacks(self, flow: Flow, filled: float) -> bool:
+        """Say whether the flow has failed to fill the links twice running.
+
+        A pause is no sign of it: BBR lets go of nearly everything for 200 ms to measure its round trip anew, and must
+        not find it shorter just then.
+        """
+        was_short, flow.short = flow.short, PAUSE_RATIO < filled < FULL_RATIO
+        return was_short and flow.short
 
     def _step_back(self, flow: Flow, step_ns: int, now_ns: int) -> None:
         flow.hold_ns = max(flow.hold_ns - step_ns, 0)
@@ -149,7 +160,8 @@ def _without_slowest_bps(behind: _Behind, hold_ns: int) -> float:
 
     If a flow does not even fill these, the slowest one is not worth its delay.
     """
-    slowest_ns = max((delay_ns for delay_ns, _ in behind if delay_ns <= hold_ns), default=0.0)
+    reach_ns = hold_ns + scheduler.BULK_SPREAD_NS
+    slowest_ns = max(delay_ns for delay_ns, _ in behind if delay_ns <= reach_ns)
     return _capacity_bps(behind, max(slowest_ns - MIN_SPREAD_NS, MIN_SPREAD_NS))
 
 

@@ -64,6 +64,7 @@ class Flow:
         "rate_bytes",
         "rest_ns",
         "rested_ns",
+        "short",
         "step_ns",
         "window_bytes",
         "window_ns",
@@ -91,6 +92,7 @@ class Flow:
         self.judged_ns = 0
         self.rest_ns = NS_PER_S // 2
         self.rested_ns = 0
+        self.short = False
         self.rate_bytes = 0
         self.rate_bps = 0.0
         self.rate_before_bps = 0.0

@@ -24,7 +24,7 @@ STICKY_NS = 3 * NS_PER_MS
 MAX_SPREAD_NS = 400 * NS_PER_MS
 """A link this much slower than the fastest takes no bulk traffic: waiting for it would outlast inner timeouts."""
 BULK_SPREAD_NS = 3 * NS_PER_MS
-"""Bulk may use links this much behind without any hold: the order alone is kept."""
+"""Bulk may use links this much further behind than its hold: the order alone is kept."""
 UNFIT_LOSS_RATIO = 0.25
 """A link that loses more than this takes no new traffic while another is left."""
 
@@ -88,7 +88,7 @@ def for_flow(flow: Flow, links: Sequence[Link], credited: Sequence[Link]) -> Lin
     behind_ns = arrival_delay_ns(link) - arrival_delay_ns(links[0])
     if behind_ns > MAX_SPREAD_NS:
         return None
-    if flow.bulk and behind_ns <= max(flow.hold_ns, BULK_SPREAD_NS):
+    if flow.bulk and behind_ns <= flow.hold_ns + BULK_SPREAD_NS:
         return link
     faster_bps = sum(other.estimator.capacity_bps for other in links[: links.index(link)])
     return link if flow.backlog_bytes * 8e9 >= behind_ns * faster_bps else None
