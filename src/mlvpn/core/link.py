@@ -8,7 +8,8 @@ the link only gets no new data and what it holds is rescued. Where hardly anythi
 it is rescued, and one more PING decides. SUSPECT turns DOWN when probes stay unanswered for half a second. A link that
 was DOWN comes back after three answers, later the more often it has failed lately. Loss alone never takes a link down.
 
-Owns state, addresses, probes and the numbers sent on the link. Does not own the session's keys or what is sent.
+Owns state, addresses, the evidence from probes and the numbers sent on the link. Does not own when it is judged and
+what follows from that (`link_watch`), the session's keys or what is sent.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@
 Feedback is due a quarter of a round trip after data (10 to 25 ms), sooner where something is missing. It names all
 links and is cumulative; copies alternate between the two fastest links, so that no single silence hides the others.
 
-Owns what has arrived and when feedback is due. Does not own sessions and link states (`tunnel`) or sending (`sender`).
+Owns what has arrived and when feedback is due. Does not own sessions (`tunnel`), link states (`link_watch`) or
+sending (`sender`).
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ In the order in which a packet meets it: ``submit`` (queue) -> ``pump`` (repairs
 ordered flows) -> a link's sent log -> ``on_report`` (acknowledged, or lost and so repaired) -> ``relieve`` (a silent
 link's traffic is rescued). ``pump`` does work per run and per decision, not per packet.
 
-Owns queue, repairs, the trains to send and the choice of links for reports. Does not own link states or sessions
-(`tunnel`), nor the choice of link for a run (`scheduler`).
+Owns queue, repairs, the trains to send and the choice of links for reports. Does not own link states (`link_watch`) or
+sessions (`tunnel`), nor the choice of link for a run (`scheduler`).
 """
 
 from __future__ import annotations

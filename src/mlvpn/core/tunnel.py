@@ -1,36 +1,34 @@
-"""The native tunnel to one peer: sessions, links, and the two halves that send and receive.
+"""The native tunnel to one peer: the way of packets and datagrams through its parts, and what begins and ends it.
 
     submit --> Sender --> take_sends        receive --> handshake | Sessions --> Receiver --> take_deliveries
                  ^                                                      |
-                 +------------- reports, state of links <---------------+
+                 +------------ reports, LinkWatch <-- control frames ---+
 
-Every datagram is authenticated before anything in it is acted on. A link's peer address changes only when a PONG proves
-that the new address echoes what was sent there. The client numbers the links; a server learns a number from the first
-authentic datagram that carries it and gives the link the name of the socket it came in on.
+Every datagram is authenticated before anything in it is acted on.
 
-Owns the association: what begins and ends it, and which state every link is in. Does not own how packets are spread
-(`sender`, `scheduler`), ordered (`receiver`, `resequencer`) or keys are agreed (`handshake`). Satisfies
-`interface.Core`.
+Owns the association, who takes each control frame, and when the core is to be woken. Does not own which links there are
+(`roster`), which state they are in (`link_watch`), how packets are spread (`sender`, `scheduler`) or ordered
+(`receiver`, `resequencer`), or how keys are agreed (`handshake`). Satisfies `interface.Core`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import count
 
 from mlvpn.burst import Opened
-from mlvpn.config import Config, LinkConfig
-from mlvpn.core import witness
+from mlvpn.config import Config
 from mlvpn.core.agreement import Offer, Random, Session
 from mlvpn.core.burst_io import Delivery, ReceivedTrain, Train
 from mlvpn.core.counters import TunnelCounters
-from mlvpn.core.events import Address, Event, Level, LinkDown, LinkUp, Log, SocketWanted, describe_address
+from mlvpn.core.events import Address, Event, Level, Log
 from mlvpn.core.handshake import Handshake
 from mlvpn.core.interface import CoreSnapshot, Matching
-from mlvpn.core.link import CHALLENGE_EVERY_NS, PROBING_PATIENCE_NS, Link, LinkState
+from mlvpn.core.link import Link
+from mlvpn.core.link_watch import LinkWatch
 from mlvpn.core.piece import gathered
 from mlvpn.core.receiver import Receiver
 from mlvpn.core.recovery import LATE_FLOOR_NS
+from mlvpn.core.roster import Roster
 from mlvpn.core.sender import Sender
 from mlvpn.core.sessions import Sessions
 from mlvpn.core.snapshot import describe_tunnel
@@ -39,12 +37,10 @@ from mlvpn.crypto.keys import StaticKeys
 from mlvpn.errors import PeerError
 from mlvpn.units import NS_PER_S
 from mlvpn.wire import frame
-from mlvpn.wire.frame import Control, LinkReport, Ping
+from mlvpn.wire.frame import Control, LinkReport
 from mlvpn.wire.handshake import Feature
 from mlvpn.wire.header import OVERHEAD_BYTES, DatagramType, is_uniform, session_index
 
-MAX_LINKS = 64
-"""Links one client may have; a server makes room for no more."""
 HANDSHAKE_AGAIN_NS = 1 * NS_PER_S
 HOUSEKEEPING_NS = 1 * NS_PER_S
 FEATURES = Feature.SLICES
@@ -58,14 +54,9 @@ class NativeTunnel:
     ) -> None:
         """``costs`` are this machine's (`crypto.aead.cipher_costs`)."""
         self._config = config
-        self._random = random
         self._costs = costs
         self.is_client = config.general.mode == "client"
         self.counters = TunnelCounters()
-        self.links: list[Link] = []
-        self._by_number: dict[int, Link] = {}
-        self._new_numbers = count(len(config.links))
-        self._removed: dict[int, Link] = {}  # a number seen again goes on where it stopped: no nonce, no replay twice
         self._events: list[Event] = []
         self._replies: list[Delivery] = []
         self._reference_us: int | None = None
@@ -74,37 +65,28 @@ class NativeTunnel:
         self._timers_ns = 0  # see _next_timer_ns; 0: something may have moved it
         self._sent_before_keys = 0
         self.closed = False
+        self._roster = Roster(config.links, self.is_client, random, now_ns)
+        self.links, self._by_number = self._roster.links, self._roster.by_number
         self.sessions = Sessions()
         self.receiver = Receiver(self.counters)
         tap = config.general.tuntap == "tap"
         self.sender = Sender(self.links, tap, self.counters, self._reply)
+        self._watch = LinkWatch(self.links, self.is_client, self.sender, self._tell)
         instance = int.from_bytes(random(8), "big") | 1
         self.handshake = Handshake("client" if self.is_client else "server", keys, instance, self._offer(), random)
-        for number, link_config in enumerate(config.links):
-            self._add_link(link_config, number if self.is_client else -1, now_ns)
 
     def _offer(self) -> Offer:
         general = self._config.general
         return Offer(self._costs, FEATURES, general.cleartext_data, general.mtu)
 
-    def _add_link(self, config: LinkConfig, number: int, now_ns: int) -> Link:
-        link = Link(config, number, self._random, now_ns)
-        self.links.append(link)
-        if number >= 0:
-            self._give_number(link, number)
-        return link
-
-    def _give_number(self, link: Link, number: int) -> None:
-        self._timers_ns = 0
-        link.number, self._by_number[number] = number, link
-        if before := self._removed.pop(number, None):
-            link.next_lseq, link.receiver = before.next_lseq, before.receiver
-
     def _reply(self, tun_frame: bytes) -> None:
         self._replies.append((tun_frame,))
 
-    def _log(self, level: Level, text: str, token: str = "protocol") -> None:
-        self._events.append(Log(level, token, text))
+    def _tell(self, event: Event) -> None:
+        self._events.append(event)
+
+    def _log(self, level: Level, text: str) -> None:
+        self._tell(Log(level, "protocol", text))
 
     # --- packets in
 
@@ -164,7 +146,7 @@ class NativeTunnel:
 
     def _receive_opened(self, opened: Opened, train: ReceivedTrain, now_ns: int) -> None:
         """Take one authentic datagram, or joined slices."""
-        link = self._by_number.get(opened.link) or self._learn_link(opened.link, train, now_ns)
+        link = self._by_number.get(opened.link) or self._learn_link(opened.link, train.link, now_ns)
         if link is None:
             self.counters.malformed_frames += opened.count
             return
@@ -185,31 +167,15 @@ class NativeTunnel:
             self.counters.malformed_frames += opened.count
             self._log(Level.DEBUG, f"link {link.name}: {error}")
 
-    def _learn_link(self, number: int, train: ReceivedTrain, now_ns: int) -> Link | None:
-        """Server: give a client's link the name of the socket it uses, or of the socket and its number."""
-        if self.is_client or number >= MAX_LINKS or len(self._by_number) >= MAX_LINKS:
-            return None
-        owner = next((link for link in self.links if link.name == train.link), None)
-        if owner is None:
-            return None
-        if owner.number < 0:
-            self._give_number(owner, number)
-            return owner
-        link = self._add_link(owner.config, number, now_ns)
-        link.name = f"{owner.name}/{number}"
-        link.socket = owner.name
-        if owner.local is not None:
-            link.opened(owner.local, None, now_ns)
+    def _learn_link(self, number: int, socket: str, now_ns: int) -> Link | None:
+        link = self._roster.learn(number, socket, now_ns)
+        if link is not None:
+            self._timers_ns = 0
         return link
 
     def _challenge(self, link: Link, train: ReceivedTrain, now_ns: int) -> None:
-        """Ask whoever sent from a new address to prove that datagrams reach it there."""
-        if now_ns - link.challenged_ns < CHALLENGE_EVERY_NS:
-            return
-        link.challenged_ns, self._timers_ns = now_ns, 0
-        token = link.new_token(train.source, now_ns)
-        ping = frame.pack_ping(Ping(token, link.config.fallback_only))
-        self.sender.send_control(link, ping, now_ns, train.source, train.link)
+        if self._watch.challenge(link, train, now_ns):
+            self._timers_ns = 0
 
     # --- control frames
 
@@ -217,9 +183,9 @@ class NativeTunnel:
         self._timers_ns = 0
         for control, content in frame.unpack_controls(body):
             if control == Control.PING:
-                self._on_ping(link, frame.unpack_ping(content), train, now_ns)
+                self._watch.on_ping(link, frame.unpack_ping(content), train, now_ns)
             elif control == Control.PONG:
-                self._on_pong(link, frame.unpack_pong(content), train, now_ns)
+                self._watch.on_pong(link, frame.unpack_pong(content), train, now_ns)
             elif control == Control.FEEDBACK:
                 for report in frame.unpack_feedback(content):
                     self._on_report(report, now_ns)
@@ -229,29 +195,11 @@ class NativeTunnel:
             elif control == Control.HOLD:
                 self.receiver.on_hold(frame.unpack_hold(content), now_ns)
             elif control == Control.MTU_PROBE:
-                ack = frame.pack_mtu_ack(frame.unpack_size(content))
-                self.sender.send_control(link, ack, now_ns, train.source, train.link)
+                self._watch.on_mtu_probe(link, frame.unpack_size(content), train, now_ns)
             elif control == Control.MTU_ACK:
-                link.mtu.acknowledged(frame.unpack_size(content), now_ns)
-                self._come_up_if_proven(link, now_ns)
+                self._watch.on_mtu_ack(link, frame.unpack_size(content), now_ns)
             elif control == Control.CLOSE:
                 self._on_close(content.decode("utf-8", "replace"), now_ns)
-
-    def _on_ping(self, link: Link, ping: Ping, train: ReceivedTrain, now_ns: int) -> None:
-        """Answer where it came from: the answer proves the address, and brings fresh estimates with it."""
-        link.peer_fallback = ping.fallback
-        report = link.receiver.report(link.number, now_ns)
-        answer = frame.pack_pong(ping.token) + frame.pack_feedback([report])
-        self.sender.send_control(link, answer, now_ns, train.source, train.link)
-
-    def _on_pong(self, link: Link, token: int, train: ReceivedTrain, now_ns: int) -> None:
-        if not link.on_pong(token, train.source, now_ns):
-            return
-        if (train.source, train.link) != (link.remote, link.socket):
-            if link.remote is not None:
-                self._log(Level.INFO, f"link {link.name}: the peer is now at {describe_address(train.source)}")
-            link.moved(train.source, train.link, now_ns)
-        self._come_up_if_proven(link, now_ns)
 
     def _on_report(self, report: LinkReport, now_ns: int) -> None:
         link = self._by_number.get(report.link)
@@ -261,11 +209,9 @@ class NativeTunnel:
             self._reference_us = report.delay_us
         progress = report.highest > link.reported_highest
         link.reported_highest = max(report.highest, link.reported_highest)
-        if progress:
-            link.proved_ns = now_ns
         self.sender.on_report(link, report, self._reference_us, now_ns)
-        if progress and link.state == LinkState.SUSPECT:
-            self._come_up(link, now_ns)
+        if progress:
+            self._watch.on_progress(link, now_ns)
 
     def _on_close(self, reason: str, now_ns: int) -> None:
         self._end_association(f"the peer ended the tunnel: {reason}", now_ns)
@@ -314,102 +260,22 @@ class NativeTunnel:
         self._replies += self.receiver.resequencer.take_all()
         self.receiver = Receiver(self.counters)
         self.sender.restart()
-        self._removed.clear()
-        if not self.is_client:
-            self._by_number.clear()
-            self.links[:] = [link for link in self.links if link.name == link.socket]
-        for link in self.links:
-            if not self.is_client:
-                link.number = -1
-                link.remote = None
-            link.restart(now_ns)
+        self._roster.restart(now_ns)
 
     def _end_association(self, reason: str, now_ns: int) -> None:
         self._log(Level.INFO, reason)
-        for link in self.links:
-            link.take_down(reason, now_ns)
-        for link in self.links:
-            self._announce_down(link, now_ns, at_once=True)
+        self._watch.end(reason, now_ns)
         self.sessions.end()
         self.handshake.forget()
         self.sender.sealer = None
         self._reset(now_ns)
 
-    # --- links
-
-    def _come_up_if_proven(self, link: Link, now_ns: int) -> None:
-        alone = not any(other.state == LinkState.UP for other in self.links)
-        if link.may_come_up(alone, now_ns):
-            self._come_up(link, now_ns)
-
-    def _come_up(self, link: Link, now_ns: int) -> None:
-        link.come_up(now_ns)
-        if not link.announced:
-            link.announced = True
-            self._events.append(LinkUp(link.name))
-        self.sender.pump(now_ns)
-
-    def _watch(self, link: Link, now_ns: int) -> None:
-        """Notice silence; see `core/link.py` for the states."""
-        if link.state == LinkState.UP:
-            reason = link.overdue(now_ns)
-            unheard = witness.to_ask(link, self.links, now_ns) if reason is not None else []
-            for other in unheard:
-                self._probe(other, now_ns)
-            if reason is not None and not unheard:
-                if not link.let_off(now_ns):
-                    link.suspect(reason, now_ns)
-                    self._log(Level.DEBUG, f"link {link.name}: suspected, {reason}")
-                self.sender.relieve(link)
-        elif link.state == LinkState.SUSPECT:
-            self.sender.relieve(link)
-            if link.silent_too_long(now_ns):
-                self._take_down(link, link.reason, now_ns)
-        self._announce_down(link, now_ns)
-
-    def _take_down(self, link: Link, reason: str, now_ns: int) -> None:
-        link.take_down(reason, now_ns)
-        self.sender.abandon(link)
-        self._announce_down(link, now_ns)
-
-    def _announce_down(self, link: Link, now_ns: int, at_once: bool = False) -> None:
-        """Tell of a link that is down; of the last one only after ``timeout``, or ``at_once``: it may be an outage."""
-        if not link.announced or link.state in (LinkState.UP, LinkState.SUSPECT):
-            return
-        others = any(other.state == LinkState.UP for other in self.links)
-        patience = PROBING_PATIENCE_NS if others and link.state == LinkState.PROBING else 0
-        if not others:
-            patience = link.config.timeout_ns
-        if at_once or now_ns - link.state_since_ns >= patience:
-            link.announced = False
-            self._events.append(LinkDown(link.name, link.reason))
-
-    def _probe(self, link: Link, now_ns: int) -> None:
-        """Send the PING and the MTU probe that are due."""
-        if self.sender.sealer is None or link.number < 0:
-            return
-        token = link.take_ping(now_ns)
-        if token is not None:
-            ping = frame.pack_ping(Ping(token, link.config.fallback_only))
-            self.sender.send_control(link, ping, now_ns)
-        if link.socket_open and link.remote is not None and link.state != LinkState.DOWN:
-            link.mtu.note_loss(link.estimator.loss_ratio, now_ns)
-            size = link.mtu.take_probe(link.estimator.rtt_ns, link.proved_ns, now_ns)
-            if size is not None:
-                self.sender.send_control(link, frame.pack_mtu_probe(size, size - OVERHEAD_BYTES), now_ns)
-            if link.state == LinkState.PROBING:
-                self._come_up_if_proven(link, now_ns)
-
-    def _links_over(self, socket: str) -> list[Link]:
-        """Return the links that use a socket of which something has become known."""
-        self._timers_ns = 0
-        return [link for link in self.links if link.socket == socket]
+    # --- sockets
 
     def socket_opened(self, link: str, local: Address, remote: Address | None, now_ns: int) -> None:
         """See `interface.Core`."""
-        for known in self._links_over(link):
-            known.opened(local, remote, now_ns)
-            self._probe(known, now_ns)
+        self._timers_ns = 0
+        self._watch.socket_opened(link, local, remote, now_ns)
         if self.sessions.current is None:
             self._shake_hands(now_ns)
 
@@ -419,16 +285,13 @@ class NativeTunnel:
 
     def link_lost(self, link: str, reason: str, now_ns: int) -> None:
         """See `interface.Core`."""
-        for known in self._links_over(link):
-            known.lost(reason, now_ns)
-            self.sender.abandon(known)
-            self._announce_down(known, now_ns)
-        self.sender.pump(now_ns)
+        self._timers_ns = 0
+        self._watch.link_lost(link, reason, now_ns)
 
     def path_mtu(self, link: str, mtu_bytes: int, now_ns: int) -> None:
         """See `interface.Core`."""
-        for known in self._links_over(link):
-            known.mtu.limit(mtu_bytes, now_ns)
+        self._timers_ns = 0
+        self._watch.path_mtu(link, mtu_bytes, now_ns)
 
     # --- time
 
@@ -438,11 +301,7 @@ class NativeTunnel:
             return
         self.handshake.tick(now_ns)
         self._take_handshake(now_ns)
-        for link in self.links:
-            self._watch(link, now_ns)
-            self._probe(link, now_ns)
-            if self.is_client and link.wants_new_socket(now_ns):
-                self._events.append(SocketWanted(link.name))
+        self._watch.tick(now_ns)
         self.receiver.tick(now_ns)
         if self.receiver.feedback_due_ns is not None and now_ns >= self.receiver.feedback_due_ns:
             self.sender.send_feedback(self.receiver.take_reports(self.links, now_ns), now_ns)
@@ -457,11 +316,8 @@ class NativeTunnel:
         if not self.is_client or now_ns - self._handshake_ns < HANDSHAKE_AGAIN_NS:
             return
         sent = self._sent_datagrams() - self._sent_before_keys
-        if self._is_silent() or self.sessions.rekey_due(sent, now_ns):
+        if self._watch.none_up() or self.sessions.rekey_due(sent, now_ns):
             self._shake_hands(now_ns)
-
-    def _is_silent(self) -> bool:
-        return not any(link.state == LinkState.UP for link in self.links)
 
     def _sent_datagrams(self) -> int:
         """Return how many datagrams this association has sealed; lseq goes on over a rekey."""
@@ -495,10 +351,8 @@ class NativeTunnel:
 
     def _next_timer_ns(self) -> int:
         """Say when something is due that data alone does not bring about. Dear: worked out when it may have moved."""
-        timers = [self._housekeeping_ns, self.handshake.next_deadline_ns()]
-        if self.sender.sealer is not None:  # links without keys have nothing to do, and would be due for ever
-            timers += [link.next_deadline_ns() for link in self.links if link.number >= 0]
-        if self.is_client and self._is_silent():
+        timers = [self._housekeeping_ns, self.handshake.next_deadline_ns(), self._watch.next_deadline_ns()]
+        if self.is_client and self._watch.none_up():
             timers.append(self._handshake_ns + HANDSHAKE_AGAIN_NS)
         return min(due_ns for due_ns in timers if due_ns is not None)
 
@@ -525,25 +379,12 @@ class NativeTunnel:
         self.sender.matching = matching
 
     def reconfigure(self, config: Config, now_ns: int) -> None:
-        """See `interface.Core`. Links are told apart by name; their numbers never change within an association."""
+        """See `interface.Core`."""
         self._timers_ns = 0
         self._config = config
         self.handshake.reconfigure(self._offer())
-        wanted = {link.name: link for link in config.links}
-        for link in [link for link in self.links if link.socket not in wanted]:
-            link.lost("removed from the configuration", now_ns)
-            self.sender.abandon(link)
-            if link.announced:
-                self._events.append(LinkDown(link.name, link.reason))
-            self.links.remove(link)
-            if self._by_number.pop(link.number, None) is not None:
-                self._removed[link.number] = link
-        known = {link.socket for link in self.links}
-        for link in self.links:
-            link.reconfigure(wanted[link.socket])
-        for link_config in config.links:
-            if link_config.name not in known:
-                self._add_link(link_config, next(self._new_numbers) if self.is_client else -1, now_ns)
+        for link in self._roster.reconfigure(config.links, now_ns):
+            self._watch.lose(link, "removed from the configuration", now_ns, at_once=True)
 
     def close(self, now_ns: int) -> None:
         """See `interface.Core`."""
@@ -552,8 +393,7 @@ class NativeTunnel:
         for link in self.links:
             if link.number >= 0:
                 self.sender.send_control(link, body, now_ns)
-            link.take_down("stopped", now_ns)
-            self._announce_down(link, now_ns, at_once=True)
+        self._watch.end("stopped", now_ns)
 
     def snapshot(self, now_ns: int) -> CoreSnapshot:
         """See `interface.Core`."""

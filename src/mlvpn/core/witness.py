@@ -3,7 +3,7 @@
 When one link falls silent while another has just proved itself, the link is at fault. When all are silent at once, more
 likely one end has had no processor for a while: then the others are asked first, and one answer decides.
 
-Owns that judgement. Does not own when a link counts as overdue (`link`) or what follows (`tunnel`).
+Owns that judgement. Does not own when a link counts as overdue (`link`) or what follows (`link_watch`).
 """
 
 from __future__ import annotations
