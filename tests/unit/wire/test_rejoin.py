@@ -25,13 +25,16 @@ both = pytest.mark.parametrize(
 
 
 def flow(
-    *sizes: int, family: int = 4, l2_bytes: int = 0, first: int = 0xFFFFFE00, last_flags: int = ACK
+    *sizes: int, family: int = 4, l2_bytes: int = 0, first: int = 0xFFFFFE00, last_flags: int = ACK, port: int = 5000
 ) -> list[bytes]:
     """Packets of one flow, one behind the other, over the end of the sequence numbers."""
     packets, sequence = [], first
     for number, size in enumerate(sizes):
         flags = last_flags if number == len(sizes) - 1 else ACK
-        packets.append(tcp_packet(sequence, size, family=family, l2_bytes=l2_bytes, flags=flags, identification=number))
+        packet = tcp_packet(
+            sequence, size, family=family, l2_bytes=l2_bytes, flags=flags, identification=number, port=port
+        )
+        packets.append(packet)
         sequence += size
     return packets
 
@@ -99,11 +102,13 @@ def test_packets_that_may_be_fragmented_need_consecutive_identifications(rejoin:
 def mixed(draw: st.DrawFn) -> tuple[list[bytes], int]:
     """Some flows in pieces, with odd packets in between."""
     l2_bytes, packets = draw(st.sampled_from([0, ETHERNET_BYTES])), []
-    for _ in range(draw(st.integers(0, 4))):
+    for port in range(draw(st.integers(0, 4))):  # of its own: a flow that goes on with another's is joined to it
         size, family = draw(st.integers(1, 40)), draw(st.sampled_from([4, 6]))
         sizes = [size] * draw(st.integers(0, 5)) + [draw(st.integers(0, 40))]
         flags = draw(st.sampled_from([ACK, ACK | PSH, ACK | 1]))
-        packets += flow(*sizes, family=family, l2_bytes=l2_bytes, first=draw(st.integers(0, 50)), last_flags=flags)
+        packets += flow(
+            *sizes, family=family, l2_bytes=l2_bytes, first=draw(st.integers(0, 50)), last_flags=flags, port=port
+        )
         packets += draw(st.lists(st.binary(max_size=70), max_size=1))
     if packets and draw(st.booleans()):
         at = draw(st.integers(0, len(packets) - 1))
