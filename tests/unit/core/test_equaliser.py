@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from some_links import links_up
 
-from mlvpn.config import parse
 from mlvpn.core import scheduler
 from mlvpn.core.equaliser import MIN_PERIOD_NS, PERIOD_RTTS, Equaliser
-from mlvpn.core.link import Link, LinkState
 from mlvpn.core.queue import BULK_BYTES, Flow
 from mlvpn.units import NS_PER_MS, NS_PER_S
 
 RATE_BPS = 20e6
 FULL = 0.97
 """Inner bytes of a full link's."""
-TEXT = """
-[general]
-mode = client
-password = "x"
-[a]
-remotehost = 10.0.0.1
-remoteport = 1
-[b]
-remotehost = 10.0.0.1
-remoteport = 2
-"""
 
 
 class Bond:
     """Two links of 20 Mbit/s, b 130 ms behind a, and one bulk flow whose rate the test says."""
 
     def __init__(self) -> None:
-        self.links = [Link(config, number, bytes, 0) for number, config in enumerate(parse(TEXT, "x").links)]
-        for link, delay_ms in zip(self.links, (10, 140), strict=True):
-            link.state = LinkState.UP
-            link.estimator.base_delay_ns = delay_ms * NS_PER_MS
-            link.estimator.capacity_bps = RATE_BPS
-            link.estimator.rtt_min_ns = 2 * delay_ms * NS_PER_MS
+        self.links = links_up(10, 140, capacity_bps=RATE_BPS)
         self.flow = Flow()
         self.flow.busy_bytes = 2 * BULK_BYTES
         self.now_ns = NS_PER_S

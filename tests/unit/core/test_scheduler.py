@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 from inner_packets import super_packet
+from some_links import links_up
 
-from mlvpn.config import parse
 from mlvpn.core import scheduler
 from mlvpn.core.counters import TunnelCounters
 from mlvpn.core.link import Link, LinkState
@@ -15,31 +15,11 @@ from mlvpn.core.packet import Packet
 from mlvpn.core.queue import BULK_BYTES, Flow, FlowQueue
 from mlvpn.units import NS_PER_MS
 
-TEXT = """
-[general]
-mode = client
-password = "x"
-[a]
-remotehost = 10.0.0.1
-remoteport = 1
-[b]
-remotehost = 10.0.0.1
-remoteport = 2
-[c]
-remotehost = 10.0.0.1
-remoteport = 3
-"""
-
 
 @pytest.fixture
 def links() -> list[Link]:
     """Three links that are up: a 10 ms, b 30 ms, c 60 ms away; 10 Mbit/s each."""
-    made = [Link(config, number, bytes, 0) for number, config in enumerate(parse(TEXT, "x").links)]
-    for link, delay_ms in zip(made, (10, 30, 60), strict=True):
-        link.state = LinkState.UP
-        link.estimator.base_delay_ns = delay_ms * NS_PER_MS
-        link.estimator.capacity_bps = 10e6
-    return made
+    return links_up(10, 30, 60, capacity_bps=10e6)
 
 
 def names(links: list[Link]) -> str:

@@ -11,6 +11,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from inner_tcp import word_sum
 
 from mlvpn.errors import PeerError
 from mlvpn.wire import vnet
@@ -20,15 +21,6 @@ IPV4 = ("10.0.0.1", "10.0.0.2")
 IPV6 = ("fd00::1", "fd00::2")
 ETHERNET = bytes.fromhex("46a1b2c3d4e5020000000001")  # a MAC address that looks like the first byte of an IPv4 header
 LAYER2 = {"tun": (b"", b""), "tap": (ETHERNET, b""), "vlan": (ETHERNET, b"\x81\x00\x00\x07")}
-
-
-def word_sum(data: bytes) -> int:
-    """RFC 1071 by the book: the reference for the one-line form."""
-    total = 0
-    for (word,) in struct.iter_unpack(">H", data + b"\0" * (len(data) % 2)):
-        total += word
-        total = (total & 0xFFFF) + (total >> 16)
-    return total
 
 
 def pseudo_header(addresses: tuple[str, str], protocol: int, l4_bytes: int) -> bytes:
