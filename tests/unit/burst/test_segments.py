@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inner_tcp import ACK, CWR, FIN, IPV4, IPV6, PSH, super_packet
 from mlvpn.burst import secretbox, segments
 from mlvpn.errors import PeerError
 from mlvpn.wire.vnet import HEADER_BYTES, NO_OFFLOAD, VnetHeader, segment
-from unit.wire.test_vnet import ACK, CWR, FIN, IPV4, IPV6, PSH, super_packet
 
 frames = st.builds(
     super_packet,

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inner_tcp import ACK, ETHERNET_BYTES, PSH, packet_of, tcp_packet
 
+from inner_tcp import ACK, ETHERNET_BYTES, PSH, packet_of, tcp_packet
 from mlvpn.burst import segments
 from mlvpn.burst.secretbox import KERNEL
 from mlvpn.wire.rejoin import rejoin as rejoin_in_python
