@@ -1,12 +1,14 @@
 """UDP packets that a program has sent one by one, joined into the super-packet they would be with UDP_SEGMENT.
 
-A super-packet costs the tunnel little more than one packet, at both ends; the far kernel takes it apart again, or
-`system/tun.py` does where that kernel cannot.
+Large packets are joined where they come from (``join``): a super-packet costs the tunnel little more than one packet,
+at both ends; the far kernel takes it apart again, or `system/tun.py` does where that kernel cannot. Small ones share
+datagrams instead, and are joined where they are written to the TUN (``join_writes``): one write for up to 64, of which
+each would cost more than everything else that is done for it.
 
 Owns which packets may be joined, and the joining; `wire/vnet.py: segment` is the inverse. Joined are only neighbours
-of one burst, so nothing waits and nothing is overtaken; only packets that do not share a datagram anyway; only with
-the Don't Fragment bit, without which an IPv4 identification would mean something (RFC 6864, section 4); and only with
-a checksum that is still to be made, for joining would mend one that is wrong.
+of one burst, so nothing waits and nothing is overtaken; only packets with the Don't Fragment bit, without which an
+IPv4 identification would mean something (RFC 6864, section 4); and only with a checksum that is still to be made, for
+joining would mend one that is wrong.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
+from mlvpn.core.burst_io import Delivery
 from mlvpn.wire.vnet import GSO_NONE, GSO_UDP, HEADER_BYTES, NEEDS_CSUM, UDP_CSUM_OFFSET, VnetHeader, checksum
 
 LEAST_PACKETS = 6
@@ -22,7 +25,7 @@ so many are more than `queue.SPARSE_BYTES`."""
 MOST_PACKETS = 64
 """UDP_MAX_SEGMENTS of kernels before 6.9."""
 LEAST_BYTES = 720
-"""Of a packet: below, two of them share a datagram, which saves more."""
+"""Of a packet: below, two of them share a datagram on the way, which saves more."""
 
 _LONGEST_BYTES = 65_535
 _IPV4_BYTES, _IPV6_BYTES, _UDP_BYTES = 20, 40, 8
@@ -33,12 +36,29 @@ _U16 = struct.Struct(">H")
 _IPV4_CHECKSUM = struct.Struct("<H")  # see ``vnet.checksum``
 
 
-def join(frames: Sequence[bytes]) -> list[bytes]:
-    """Return the TUN frames of one burst, equal UDP packets of one flow joined. HOT PATH."""
+def join_writes(deliveries: Sequence[Delivery]) -> list[Delivery]:
+    """Return what is to be written to a TUN that takes UDP super-packets, single packets joined. HOT PATH."""
+    out: list[Delivery] = []
+    at, end = 0, len(deliveries)
+    while at < end:
+        vnet, stop = deliveries[at][0], at + 1
+        if len(vnet) == HEADER_BYTES and vnet.startswith(_VNET_START):
+            while stop < end and deliveries[stop][0] == vnet:
+                stop += 1
+        if stop - at >= LEAST_PACKETS:
+            out += [(frame,) for frame in join([b"".join(buffers) for buffers in deliveries[at:stop]], 0)]
+        else:
+            out += deliveries[at:stop]
+        at = stop
+    return out
+
+
+def join(frames: Sequence[bytes], least_bytes: int = LEAST_BYTES) -> list[bytes]:
+    """Return the TUN frames of one burst, equal UDP packets of one flow of at least so many bytes joined. HOT PATH."""
     out: list[bytes] = []
     at, end = 0, len(frames)
     while at < end:
-        l4 = _udp_start(frames[at])
+        l4 = _udp_start(frames[at], least_bytes)
         stop = _run_end(frames, at, l4) if l4 else at + 1
         if stop - at >= LEAST_PACKETS:
             out.append(_super_packet(frames[at:stop], l4))
@@ -48,14 +68,15 @@ def join(frames: Sequence[bytes]) -> list[bytes]:
     return out
 
 
-def _udp_start(frame: bytes) -> int:
+def _udp_start(frame: bytes, least_bytes: int) -> int:
     """Return where the UDP header of a packet that may be joined begins; 0: it may not."""
-    if len(frame) < HEADER_BYTES + LEAST_BYTES or frame[:2] != _VNET_START:
+    if len(frame) < HEADER_BYTES + least_bytes or frame[:2] != _VNET_START:
         return 0
     vnet, packet_bytes = VnetHeader.unpack(frame), len(frame) - HEADER_BYTES
-    first, l4 = frame[HEADER_BYTES], vnet.csum_start
-    if vnet.csum_offset != UDP_CSUM_OFFSET:
+    l4 = vnet.csum_start
+    if vnet.csum_offset != UDP_CSUM_OFFSET or packet_bytes <= l4 + _UDP_BYTES:
         return 0
+    first = frame[HEADER_BYTES]
     if first == 0x45 and l4 == _IPV4_BYTES:
         whole = frame[16:18] == _DONT_FRAGMENT and _U16.unpack_from(frame, 12)[0] == packet_bytes
         protocol = frame[19]

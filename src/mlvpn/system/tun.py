@@ -31,6 +31,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from mlvpn.core.burst_io import Delivery
+from mlvpn.core.uso import LEAST_PACKETS, join_writes
 from mlvpn.errors import PeerError, SystemFailure
 from mlvpn.wire.vnet import GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP, HEADER_BYTES, NO_OFFLOAD, VnetHeader, segment
 
@@ -186,6 +187,7 @@ class Tun:
         self.counters = TunCounters()
         self._fd = fd
         self._is_plain = not info.offloads
+        self._joins_udp = info.kind == "tun" and "uso4" in info.offloads
         self._prefix = NO_OFFLOAD if self._is_plain else b""
         self._refusals = dict.fromkeys(_SUPER_PACKETS, 0)
         self._in_software: set[int] = set()
@@ -235,6 +237,8 @@ class Tun:
         elif self._in_software:
             written = sum(self._write_checked(b"".join(buffers)) for buffers in deliveries)
         else:
+            if self._joins_udp and len(deliveries) >= LEAST_PACKETS:
+                deliveries = join_writes(deliveries)
             fd, written = self._fd, len(deliveries)
             for buffers in deliveries:
                 try:

@@ -84,6 +84,25 @@ def test_whatever_the_burst_is_the_packets_and_their_order_stay(runs: list[tuple
     assert all(Packet(frame).slices <= uso.MOST_PACKETS for frame in out if Packet(frame).kind == Kind.SLICE_UDP)
 
 
+@pytest.mark.parametrize("make", [udp4, udp6])
+@pytest.mark.parametrize("size", [1, 64, 300])
+def test_small_packets_of_one_flow_are_one_write(make: Callable[[bytes], bytes], size: int) -> None:
+    frames = [make(bytes([number]) * size) for number in range(60)]
+    [[written]] = uso.join_writes([(frame[:10], frame[10:]) for frame in frames])
+    assert list(map(without_identification, segment(written))) == [
+        without_identification(complete_checksum(frame)) for frame in frames
+    ]
+
+
+@given(st.lists(st.tuples(st.one_of(frames, st.builds(udp4, st.binary(max_size=90))), st.integers(1, 70)), max_size=6))
+def test_whatever_is_written_the_packets_and_their_order_stay(runs: list[tuple[bytes, int]]) -> None:
+    burst = [frame for frame, repeated in runs for _ in range(repeated)]
+    out = [b"".join(buffers) for buffers in uso.join_writes([(frame[:10], frame[10:]) for frame in burst])]
+    assert [without_identification(single) for frame in out for single in segment(frame)] == [
+        without_identification(complete_checksum(frame)) for frame in burst
+    ]
+
+
 @pytest.mark.parametrize(
     ("why", "burst"),
     [

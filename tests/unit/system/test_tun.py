@@ -8,9 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from mlvpn.system.tun import Tun, TunInfo
+from mlvpn.system.tun import Kind, Tun, TunInfo
+from mlvpn.wire.vnet import GSO_NONE, NEEDS_CSUM, VnetHeader
 
 OFFLOADS = ("csum", "tso4", "tso6")
+NEEDS_UDP_CSUM = VnetHeader(NEEDS_CSUM, GSO_NONE, 28, 0, 20, 6).pack()
 FRAME = bytes(10) + b"\x45" + bytes(39)
 
 
@@ -29,6 +31,18 @@ def test_vnet_device_passes_frames_as_they_are(kernel: tuple[socket.socket, sock
     device.write_burst([[FRAME[:30], FRAME[30:]], (FRAME,)])
     assert [kernel[1].recv(99), kernel[1].recv(99)] == [FRAME, FRAME]
     assert (device.counters.read_frames, device.counters.written_frames) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "offloads", "writes"), [("tun", (*OFFLOADS, "uso4", "uso6"), 1), ("tun", OFFLOADS, 8), ("tap", (), 8)]
+)
+def test_small_packets_are_one_write_where_the_device_can_take_them_apart(
+    kernel: tuple[socket.socket, socket.socket], kind: Kind, offloads: tuple[str, ...], writes: int
+) -> None:
+    device = Tun(kernel[0].fileno(), TunInfo("mlvpn0", kind, 1400, offloads, ""))
+    packet = bytes.fromhex("4500005c00004000401100000a0000010a000002") + bytes.fromhex("1388003500481234") + bytes(64)
+    device.write_burst([(NEEDS_UDP_CSUM, packet)] * 8)
+    assert device.counters.written_frames == writes
 
 
 def test_plain_device_looks_alike_from_above(kernel: tuple[socket.socket, socket.socket]) -> None:
