@@ -39,9 +39,10 @@ $(VENV)/.installed: $(VENV)/.packages pyproject.toml setup.py
 	@touch $@
 
 # Without a compiler this step says so and is tried again next time; the Python kernels run meanwhile.
-$(VENV)/.kernels: $(VENV)/.installed $(wildcard src/mlvpn/burst/*.[ch] src/mlvpn/burst/*build.py)
+$(VENV)/.kernels: $(VENV)/.installed $(foreach part,burst system,$(wildcard src/mlvpn/$(part)/*.[ch] src/mlvpn/$(part)/*build.py))
 	@echo "setup: C kernels"
-	@if $(BIN)/python -m mlvpn.burst.build && $(BIN)/python -m mlvpn.burst.secretbox_build; then touch $@; fi
+	@if $(BIN)/python -m mlvpn.burst.build && $(BIN)/python -m mlvpn.burst.secretbox_build && \
+	    $(BIN)/python -m mlvpn.system.receive_build; then touch $@; fi
 
 # --- what setup is for
 
@@ -79,5 +80,5 @@ docs: setup
 	$(BIN)/python tools/pages.py
 
 clean:
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info src/mlvpn/burst/_*.so
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info src/mlvpn/*/_*.so
 	find src tests bench tools -name __pycache__ -prune -exec rm -rf {} +

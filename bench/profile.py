@@ -1,8 +1,8 @@
 """Where the workers' CPU time goes: ``make profile`` (root). Tables on the screen, flame graphs in bench/results.
 
-Two loads, client to server over two unshaped links: bulk TCP, and small datagrams at a constant rate. Sampled in the
-worker itself (`sampler`), both ends at once, kernel time included; the price per datagram comes from /proc and the
-counters of ``status``.
+Four loads, client to server: over two unshaped links bulk TCP, the same where the network cards have no offloads, and
+small datagrams at a constant rate; and bulk TCP over many slow links. Sampled in the worker itself (`sampler`), both
+ends at once, kernel time included; the price per datagram comes from /proc and the counters of ``status``.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from bench import flame, load, sampler
+from bench import flame, load, sampler, scaling
 from bench.report import RESULTS, figure
+from bench.speed import two_links
 from bench.subject import SOURCE, frozen_sources
 from bench.systems import MTU_BYTES, Running, install
 from bench.trial import go_first
 from mlvpn.errors import Error, PermissionDeniedError, SystemFailure
 from mlvpn.lab.daemons import CLOCK_TICKS, ENDS, Daemon, Tunnel, our_daemon, stat_fields
-from mlvpn.lab.topology import Lab, LinkSpec
+from mlvpn.lab.topology import Lab
 
-SETTLE_S = 1.0
 LOOP = ("asyncio/base_events.py:BaseEventLoop._run_once", "asyncio/events.py:Handle._run")
 """What is above them is the same in every stack."""
 TOP_LINES, TOP_FUNCTIONS = 20, 30
@@ -57,10 +57,12 @@ class Load(NamedTuple):
 
     name: str
     run: Callable[[Lab, Running, float], object]
+    lab: Callable[[], Lab] = two_links
+    settle_s: float = 1.0
 
 
-def _bulk(lab: Lab, running: Running, seconds: float) -> object:
-    return load.bulk(running, lab.client, lab.server, down=False, flows=1, seconds=seconds)
+def _bulk(flows: int, lab: Lab, running: Running, seconds: float) -> object:
+    return load.bulk(running, lab.client, lab.server, down=False, flows=flows, seconds=seconds)
 
 
 def _small(rate_pps: int, size_bytes: int, lab: Lab, running: Running, seconds: float) -> object:
@@ -107,13 +109,13 @@ def profile(kind: Load, kernels: str, seconds: float, console: Console) -> None:
         return ["env", f"MLVPN_KERNELS={kernels}", *wrapped]
 
     with ExitStack() as stack:
-        lab = stack.enter_context(Lab([LinkSpec("first"), LinkSpec("second")]))
+        lab = stack.enter_context(kind.lab())
         tunnel = stack.enter_context(Tunnel(lab, command=command, general={"mtu": MTU_BYTES}))
         ends = {"client": tunnel.client, "server": tunnel.server}
         running = Running(tunnel.address("server"), tunnel.interface, list(ends.values()))
         pool = stack.enter_context(ThreadPoolExecutor(1))
-        traffic = pool.submit(kind.run, lab, running, seconds + 2 * SETTLE_S)
-        time.sleep(SETTLE_S)
+        traffic = pool.submit(kind.run, lab, running, seconds + 2 * kind.settle_s)
+        time.sleep(kind.settle_s)
         paths = {end: tunnel.config_path(end).with_suffix(".stacks") for end in ENDS}
         for end in ENDS:
             samples(ends[end], paths[end])
@@ -154,14 +156,20 @@ def print_profile(found: flame.Profile, used: Usage, title: str, seconds: float,
 def main(arguments: Sequence[str]) -> int:
     """Profile what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m bench.profile", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--loads", default="bulk,small", help="bulk, small or both")
+    parser.add_argument("--loads", default="bulk,small", help="of bulk, plain, small and many-links")
     parser.add_argument("--kernels", default="python,c", help="python, c or both")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--pps", type=int, default=40_000, help="rate of the small datagrams")
     parser.add_argument("--bytes", type=int, default=64, help="size of the small datagrams")
     parser.add_argument("--source", type=Path, default=SOURCE, metavar="DIR", help="src of the tree to measure")
     options = parser.parse_args(arguments)
-    loads = {"bulk": Load("bulk", _bulk), "small": Load("small", partial(_small, options.pps, options.bytes))}
+    loads = [
+        Load("bulk", partial(_bulk, 1)),
+        Load("plain", partial(_bulk, 1), partial(two_links, offloads=False)),
+        Load("small", partial(_small, options.pps, options.bytes)),
+        Load("many-links", partial(_bulk, 4), scaling.many_links_lab, scaling.MANY_SETTLE_S),
+    ]
+    wanted = [kind for name in options.loads.split(",") for kind in loads if kind.name == name]
     console = Console(width=150)
     try:
         if os.geteuid() != 0:
@@ -172,8 +180,8 @@ def main(arguments: Sequence[str]) -> int:
         with frozen_sources(options.source) as sources:
             os.environ["PYTHONPATH"] = str(sources)
             for kernels in options.kernels.split(","):
-                for name in options.loads.split(","):
-                    profile(loads[name], kernels, options.seconds, console)
+                for kind in wanted:
+                    profile(kind, kernels, options.seconds, console)
     except Error as error:
         print(error, file=sys.stderr)
         return error.exit_code

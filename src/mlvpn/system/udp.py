@@ -1,8 +1,8 @@
 """A link's UDP socket: opening it, and sending and receiving whole trains of datagrams with one system call each.
 
-Owns socket options, the kernel's segmentation (UDP_SEGMENT, "GSO") and joining (UDP_GRO) of trains with their
-fallbacks, kernel arrival times, and what each errno means for a link. Does not own what is in a datagram, when to send
-it, which own address a peer is answered from (`own_address`), nor the resolving of names.
+Owns socket options, the kernel's segmentation of trains (UDP_SEGMENT, "GSO") with its fallback, and what each errno
+means for a link. Does not own what is in a datagram, when to send it, reading (`receive`), which own address a peer is
+answered from (`own_address`), nor the resolving of names.
 
 Two halves. ``open_link_socket`` does what may need privilege (interface, port, buffers beyond the system's limit) and
 runs in [priv]. ``LinkSocket`` runs in the worker on the socket handed over and sets what any process may set.
@@ -28,17 +28,16 @@ import errno
 import os
 import socket
 import struct
-import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from mlvpn.core.burst_io import ReceivedTrain, Train
 from mlvpn.core.events import Address
 from mlvpn.errors import LinkError
-from mlvpn.system import own_address
-from mlvpn.system.join import join_neighbours
 from mlvpn.system.own_address import OwnAddresses
+from mlvpn.system.receive import MAPPED, TrainReader, plain
+from mlvpn.system.udp_counters import SocketCounters
 
 BUFFER_BYTES = 8 << 20
 """Socket buffers: 64 ms of 1 Gbit/s. With the usual 208 KiB a receiver loses datagrams whenever it is busy for 2 ms."""
@@ -46,8 +45,6 @@ MAX_SEGMENTS = 63
 """UDP_MAX_SEGMENTS is 64 (128 since Linux 6.9), and some kernels count the UDP header as if it were payload."""
 MAX_MESSAGE_BYTES = 65_000
 """A train must fit one IP packet, headers included."""
-RECEIVE_BYTES = 65_535
-"""A joined train can be that long; in a smaller buffer it would be cut off."""
 
 _SO_TIMESTAMPNS = 35
 _SO_SNDBUFFORCE = 32
@@ -58,14 +55,8 @@ _UDP_GRO = 104
 _IP_MTU_DISCOVER, _IP_MTU = 10, 14
 _IPV6_MTU_DISCOVER, _IPV6_MTU = 23, 24
 _PMTUDISC_PROBE = 3  # DF on every datagram, and no refusal because of what ICMP said about the path
-_IP_LEVELS = (socket.IPPROTO_IP, socket.IPPROTO_IPV6)
-_TIMESPEC = struct.Struct("@ll")
-_INT = struct.Struct("@i")
 _U16 = struct.Struct("=H")
-_ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size) + socket.CMSG_SPACE(_INT.size) + own_address.ANCILLARY_BYTES
 _IPV4_HEADERS_BYTES, _IPV6_HEADERS_BYTES = 28, 48
-_SECOND_NS = 1_000_000_000
-_MAPPED = "::ffff:"
 
 _BUFFER_FULL = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
 _NO_SEGMENTATION = frozenset((errno.EIO, errno.EINVAL))
@@ -106,28 +97,6 @@ class SendFailed(NamedTuple):
 
 
 Problem = TooBig | SendFailed
-
-
-@dataclass(slots=True)
-class SocketCounters:
-    """What passed a link's socket and what did not."""
-
-    sent_trains: int = 0
-    """Trains given to ``send_burst``, dropped ones included."""
-    received_trains: int = 0
-    """Trains received: what one system call brought."""
-    gso_refused: int = 0
-    """Trains the kernel would not segment; they were sent one datagram at a time."""
-    icmp_errors: int = 0
-    """Errors that ICMP reported about an earlier datagram; the train at hand went out."""
-    link_send_buffer_full: int = 0
-    """Send calls dropped because the socket buffer or the interface queue was full."""
-    dropped_too_big: int = 0
-    """Send calls dropped because the datagrams were larger than the interface takes."""
-    dropped_unreachable: int = 0
-    """Send calls dropped because there was no way to the peer."""
-    dropped_empty: int = 0
-    """Datagrams received without a single byte in them."""
 
 
 def open_link_socket(
@@ -206,6 +175,7 @@ class LinkSocket:
         if remote is not None:
             self._connect(remote)
         self._own_addresses = OwnAddresses(sock)
+        self._reader = TrainReader(sock, link, self._own_addresses, self.counters)
 
     def _connect(self, remote: Address) -> None:
         try:
@@ -225,58 +195,20 @@ class LinkSocket:
     @property
     def local(self) -> Address:
         """The address and port the socket is bound to; once connected never a wildcard."""
-        return _plain(self._sock.getsockname())
+        return plain(self._sock.getsockname())
 
     def describe(self) -> dict[str, Any]:
         """Return what ``status`` shows, JSON-able; an empty reason means that the offload is in use."""
         return {
             "gso_off_because": self.gso_off_because,
             "gro_off_because": self.gro_off_because,
+            "reader": self._reader.IMPLEMENTATION,
             "counters": asdict(self.counters),
         }
 
-    # ---- receiving
-
     def receive_burst(self, max_trains: int, max_bytes: int = 1 << 20) -> list[ReceivedTrain]:
-        """Receive trains until none is left, or ``max_trains`` or ``max_bytes`` are read. HOT PATH.
-
-        Datagrams that came one by one, where the kernel does not join them, are joined here (``join_neighbours``).
-        """
-        left_bytes = max_bytes
-        trains: list[ReceivedTrain] = []
-        recvmsg, link, is_dual = self._sock.recvmsg, self.link, self._is_dual
-        now_ns = time.monotonic_ns()
-        clock_difference_ns = time.time_ns() - now_ns
-        for _ in range(max_trains):
-            try:
-                data, ancillary, _flags, source = recvmsg(RECEIVE_BYTES, _ANCILLARY_BYTES)
-            except BlockingIOError:
-                break
-            except OSError:
-                self.counters.icmp_errors += 1
-                continue
-            datagram_bytes, arrival_ns = len(data), now_ns
-            for level, kind, value in ancillary:
-                if level == _SOL_UDP and kind == _UDP_GRO:
-                    datagram_bytes = _INT.unpack(value)[0]
-                elif level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
-                    seconds, nanoseconds = _TIMESPEC.unpack(value)
-                    arrival_ns = seconds * _SECOND_NS + nanoseconds - clock_difference_ns
-                elif level in _IP_LEVELS:
-                    self._own_addresses.heard(source, (level, kind, value))
-            if not -_SECOND_NS < arrival_ns - now_ns < _SECOND_NS:  # the wall clock was set in between
-                arrival_ns = now_ns
-            if is_dual:
-                source = _plain(source)
-            if data:
-                trains.append(ReceivedTrain(link, source, data, datagram_bytes, arrival_ns))
-            else:
-                self.counters.dropped_empty += 1
-            left_bytes -= len(data)
-            if left_bytes <= 0:
-                break
-        self.counters.received_trains += len(trains)
-        return join_neighbours(trains) if len(trains) > 1 else trains
+        """Receive trains until none is left, or ``max_trains`` or ``max_bytes`` are read. HOT PATH."""
+        return self._reader.read(max_trains, max_bytes)
 
     # ---- sending
 
@@ -378,7 +310,7 @@ class LinkSocket:
 
     def _goes_over_ipv6(self, address: Address | None) -> bool:
         address = address or (self._native(self._remote) if self._remote else None)
-        return self._is_ipv6 and address is not None and not address[0].startswith(_MAPPED)
+        return self._is_ipv6 and address is not None and not address[0].startswith(MAPPED)
 
     def _kernel_mtu_bytes(self, address: Address | None) -> int:
         """Ask the kernel for the path MTU; only a connected socket is told, so connect one that sends nothing."""
@@ -397,13 +329,8 @@ class LinkSocket:
     def _native(self, address: Address) -> Address:
         """Return an IPv4 address as a dual-stack socket wants it."""
         if self._is_ipv6 and ":" not in address[0]:
-            return (_MAPPED + address[0], address[1], 0, 0)
+            return (MAPPED + address[0], address[1], 0, 0)
         return address
-
-
-def _plain(address: Address) -> Address:
-    """Return an IPv4 address as everybody but a dual-stack socket writes it."""
-    return (address[0][len(_MAPPED) :], address[1]) if address[0].startswith(_MAPPED) else address
 
 
 def _never_fragment(sock: socket.socket, is_ipv6: bool, is_dual: bool) -> None:

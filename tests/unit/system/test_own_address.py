@@ -13,6 +13,8 @@ from mlvpn.system import own_address
 from mlvpn.system.own_address import OwnAddresses
 from mlvpn.system.udp import LinkSocket, open_link_socket
 
+pytestmark = pytest.mark.usefixtures("reader")
+
 
 def opened(host: str = "", family: int = socket.AF_UNSPEC, remote: Address | None = None) -> LinkSocket:
     return LinkSocket(open_link_socket(host, 0, family=family), "dsl", remote)

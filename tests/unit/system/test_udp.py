@@ -19,6 +19,8 @@ from mlvpn.core.events import Address
 from mlvpn.errors import LinkError
 from mlvpn.system.udp import MAX_SEGMENTS, LinkSocket, SendFailed, TooBig, open_link_socket
 
+pytestmark = pytest.mark.usefixtures("reader")
+
 
 @pytest.fixture(params=["gso gro", "gro", "gso", ""])
 def offloads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -1,0 +1,224 @@
+"""Reading a link's UDP socket: trains of datagrams, each with the time at which the kernel had it.
+
+Owns the calls that read, and what comes with the data: size of a train's datagrams (UDP_GRO), time of arrival, source,
+own address. Datagrams that came one by one, where the kernel does not join them, are joined (`join`). Does not own the
+socket and its options (`udp`).
+
+Two implementations, chosen once at import by ``MLVPN_KERNELS`` as for the burst kernels: in Python one call per train;
+in C (`receive.c`), where it was built, one for up to ``MESSAGES``. On a network card that hands over datagrams singly
+the calls are most of what receiving costs.
+
+Sources: Linux net/ipv4/udp.c, include/uapi/linux/udp.h; man 2 recvmmsg; man 7 ip, ipv6, socket.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from mlvpn.core.burst_io import ReceivedTrain
+from mlvpn.core.events import Address
+from mlvpn.system import own_address
+from mlvpn.system.join import join_neighbours
+from mlvpn.system.own_address import OwnAddresses
+from mlvpn.system.udp_counters import SocketCounters
+
+MAPPED = "::ffff:"
+"""How a dual-stack socket begins an IPv4 address."""
+MESSAGES = 48
+"""One call of the C reader takes so many: single datagrams of usual size for the longest train that can be joined. Each
+has 64 KB of memory, touched only as far as it is used."""
+
+_TRAIN_BYTES = 65_535
+"""A joined train can be that long; in a smaller buffer it would be cut off."""
+_MESSAGE_BYTES = 65_536
+_SOL_UDP, _UDP_GRO = 17, 104
+_SO_TIMESTAMPNS = 35
+_IP_LEVELS = (socket.IPPROTO_IP, socket.IPPROTO_IPV6)
+_TIMESPEC = struct.Struct("@ll")
+_INT = struct.Struct("@i")
+_ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size) + socket.CMSG_SPACE(_INT.size) + own_address.ANCILLARY_BYTES
+_RECORD = struct.Struct("@qIII28siiI20s")
+"""``struct received_train``"""
+_SOCKADDR_IN = struct.Struct("!2xH4s")
+_SOCKADDR_IN6 = struct.Struct("!2xHI16s")
+_SECOND_NS = 1_000_000_000
+_SOURCES = 4096
+"""Remembered at most; anybody can write to a server."""
+
+
+def plain(address: Address) -> Address:
+    """Return an IPv4 address as everybody but a dual-stack socket writes it."""
+    return (address[0][len(MAPPED) :], address[1]) if address[0].startswith(MAPPED) else address
+
+
+class PythonReader:
+    """Reads one non-blocking socket, one call for each train."""
+
+    IMPLEMENTATION = "python"
+
+    def __init__(self, sock: socket.socket, link: str, own_addresses: OwnAddresses, counters: SocketCounters) -> None:
+        self._sock = sock
+        self._link = link
+        self._own_addresses = own_addresses
+        self._counters = counters
+
+    def read(self, max_trains: int, max_bytes: int) -> list[ReceivedTrain]:
+        """Receive trains until none is left, or ``max_trains`` or about ``max_bytes`` are read. HOT PATH."""
+        left_bytes = max_bytes
+        trains: list[ReceivedTrain] = []
+        recvmsg, link = self._sock.recvmsg, self._link
+        clock = _Clock.read()
+        for _ in range(max_trains):
+            try:
+                data, ancillary, _flags, source = recvmsg(_TRAIN_BYTES, _ANCILLARY_BYTES)
+            except BlockingIOError:
+                break
+            except OSError:
+                self._counters.icmp_errors += 1
+                continue
+            datagram_bytes, arrival_ns = len(data), 0
+            for level, kind, value in ancillary:
+                if level == _SOL_UDP and kind == _UDP_GRO:
+                    datagram_bytes = _INT.unpack(value)[0]
+                elif level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
+                    seconds, nanoseconds = _TIMESPEC.unpack(value)
+                    arrival_ns = seconds * _SECOND_NS + nanoseconds
+                elif level in _IP_LEVELS:
+                    self._own_addresses.heard(source, (level, kind, value))
+            if data:
+                arrival_ns = clock.monotonic_ns(arrival_ns)
+                trains.append(ReceivedTrain(link, plain(source), data, datagram_bytes, arrival_ns))
+            else:
+                self._counters.dropped_empty += 1
+            left_bytes -= len(data)
+            if left_bytes <= 0:
+                break
+        self._counters.received_trains += len(trains)
+        return join_neighbours(trains) if len(trains) > 1 else trains
+
+
+class _Clock(NamedTuple):
+    """Both clocks at one moment: arrivals come by the one that people set."""
+
+    now_ns: int
+    difference_ns: int
+
+    @staticmethod
+    def read() -> _Clock:
+        now_ns = time.monotonic_ns()
+        return _Clock(now_ns, time.time_ns() - now_ns)
+
+    def monotonic_ns(self, arrival_ns: int) -> int:
+        """Turn an arrival; the moment of reading if there is none, or if the wall clock was set in between."""
+        turned_ns = arrival_ns - self.difference_ns
+        return turned_ns if -_SECOND_NS < turned_ns - self.now_ns < _SECOND_NS else self.now_ns
+
+
+class CReader(PythonReader):
+    """The same, one call for up to ``MESSAGES`` trains."""
+
+    IMPLEMENTATION = "c"
+
+    def __init__(self, sock: socket.socket, link: str, own_addresses: OwnAddresses, counters: SocketCounters) -> None:
+        super().__init__(sock, link, own_addresses, counters)
+        self._memory = _memory()
+        self._sources: dict[bytes, tuple[Address, Address]] = {}
+        """As the kernel writes it -> as the socket's own calls do, and as everybody does."""
+        self._heard = b""
+
+    def read(self, max_trains: int, max_bytes: int) -> list[ReceivedTrain]:
+        """See ``PythonReader.read``."""
+        left_bytes = max_bytes
+        trains: list[ReceivedTrain] = []
+        clock, fd, memory = _Clock.read(), self._sock.fileno(), self._memory
+        while max_trains > 0 and left_bytes > 0:
+            wanted = min(max_trains, MESSAGES)
+            found = KERNEL.lib.receive_trains(fd, memory.arena, memory.trains, wanted, memory.empty)
+            if found == -errno.EAGAIN:
+                break
+            if found < 0:
+                self._counters.icmp_errors += 1
+                max_trains -= 1
+                continue
+            self._counters.dropped_empty += memory.empty[0]
+            self._counters.received_trains += found - memory.empty[0]
+            for train in self._joined(KERNEL.lib.receive_join(memory.arena, memory.trains, found), clock):
+                trains.append(train)
+                left_bytes -= len(train.data)
+            max_trains -= found
+            if found < wanted:
+                break
+        return trains
+
+    def _joined(self, count: int, clock: _Clock) -> Iterator[ReceivedTrain]:
+        """Yield what one call has brought."""
+        link, data = self._link, self._memory.data
+        for record in _RECORD.iter_unpack(self._memory.records[: count * _RECORD.size]):
+            arrival_ns, start, size, datagram_bytes, source, own_level, *own = record
+            native, address = self._sources.get(source) or self._learn(source)
+            if own[1] and self._heard != (key := source + own[2]):
+                own_kind, own_bytes, own_data = own
+                self._own_addresses.heard(native, (own_level, own_kind, own_data[:own_bytes]))
+                self._heard = key
+            yield ReceivedTrain(
+                link, address, data[start : start + size], datagram_bytes, clock.monotonic_ns(arrival_ns)
+            )
+
+    def _learn(self, source: bytes) -> tuple[Address, Address]:
+        if len(self._sources) >= _SOURCES:
+            self._sources.clear()
+        native = _address(source)
+        self._sources[source] = native, plain(native)
+        return self._sources[source]
+
+
+class _Memory(NamedTuple):
+    """Where C writes. One for all sockets of a process: what was read is copied out before the next call."""
+
+    arena: Any
+    trains: Any
+    empty: Any
+    data: Any
+    """The arena's bytes."""
+    records: Any
+    """The trains' bytes."""
+
+
+@cache
+def _memory() -> _Memory:
+    ffi = KERNEL.ffi
+    arena = ffi.new("uint8_t[]", MESSAGES * _MESSAGE_BYTES)
+    trains = ffi.new("struct received_train[]", MESSAGES)
+    return _Memory(arena, trains, ffi.new("uint32_t *"), ffi.buffer(arena), ffi.buffer(trains))
+
+
+def _address(source: bytes) -> Address:
+    """Read a ``struct sockaddr`` as Python's own calls do."""
+    if int.from_bytes(source[:2], sys.byteorder) == socket.AF_INET:
+        port, host = _SOCKADDR_IN.unpack_from(source)
+        return socket.inet_ntop(socket.AF_INET, host), port
+    port, flow, host = _SOCKADDR_IN6.unpack_from(source)
+    return socket.inet_ntop(socket.AF_INET6, host), port, flow, int.from_bytes(source[24:28], sys.byteorder)
+
+
+def _load() -> Any:
+    """Return the C reader; a worker in its chroot can load nothing any more, so this is done at import."""
+    if os.environ.get("MLVPN_KERNELS") == "python":
+        return None
+    try:
+        return import_module("mlvpn.system._receive")
+    except ImportError:
+        return None
+
+
+KERNEL = _load()
+TrainReader = CReader if KERNEL else PythonReader
