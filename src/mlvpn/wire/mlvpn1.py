@@ -10,7 +10,7 @@ One UDP datagram is a header of 28 bytes and a body. Integers are big-endian but
 | 6 | 2 | timestamp_reply | last timestamp received plus the ms it was held; 65535: none younger than a second |
 | 8 | 4 | flow_id | random per link and start of the sender |
 | 12 | 8 | seq | per link and direction, one more with each datagram of any type, from 0 |
-| 20 | 8 | data_seq | over all links, one more with each DATA datagram, from 0; 0 in other types |
+| 20 | 8 | data_seq | over all links, one more with each DATA datagram, from 0; void in other types: 0 from MLVPN 2.x |
 
 | type | name | body |
 |---|---|---|
@@ -24,6 +24,9 @@ The body is sealed by crypto_secretbox (XSalsa20-Poly1305, MAC first) with BLAKE
 nonce LE64(seq) | LE32(flow_id) | 12 zero bytes. The header is not authenticated: whoever can change datagrams on their
 way can change a type or a data_seq; what a body says is beyond doubt. With `cleartext_data = 1` the body of DATA is
 bare. Version 0 (MLVPN 2.0 and 2.1) has the same layout, with reorder and data_seq void.
+
+This daemon writes `TRAINS` as the data_seq of its control datagrams, where nobody looks: by that two of them know each
+other, and need not send as carefully as to one that reads datagram by datagram (`core/mlvpn1/window.py`).
 
 Owns the layout, the limits and the sealing. Does not own who sends what when (`core/mlvpn1`).
 """
@@ -50,6 +53,8 @@ MAX_BODY_BYTES = 1500
 MAX_SEALED_PACKET_BYTES = MAX_BODY_BYTES - HEADER_BYTES - MAC_BYTES
 """The sender counts header and MAC into the limit of 1500, so a peer's own sealed packets end at 1456."""
 
+READS_TRAINS = int.from_bytes(b"TRAINS")
+"""data_seq of control datagrams from one that reads whole trains."""
 NO_TIMESTAMP = 65535
 TIMESTAMP_MODULUS = 65536
 NONCE = struct.Struct("<QI12x")

@@ -17,6 +17,7 @@ from mlvpn.config.model import LinkConfig
 from mlvpn.core.events import Address, describe_address
 from mlvpn.core.interface import LinkSnapshot
 from mlvpn.core.mlvpn1.flow import Flow
+from mlvpn.core.mlvpn1.window import Flight
 from mlvpn.wire.mlvpn1 import NO_TIMESTAMP, TIMESTAMP_MODULUS, Header, timestamp
 
 SECOND_NS = 1_000_000_000
@@ -63,6 +64,9 @@ class Link:
         self.flow_id = flow_id
         """Ours; with ``send_seq`` it makes the nonce, so both live as long as the link does, over new sockets too."""
         self.send_seq = 0
+        self.flight = Flight()
+        self.room = 0
+        """Datagrams that it takes now; for ``outgoing.py``."""
         self.state = LinkState.DOWN
         self.reason: str | None = "no socket yet"
         self.has_socket = False
@@ -122,7 +126,9 @@ class Link:
         if header.timestamp != NO_TIMESTAMP:
             self._echo = (header.timestamp, now_ns)
         if header.timestamp_reply != NO_TIMESTAMP:
-            self._measure_rtt((timestamp(now_ns) - header.timestamp_reply) % TIMESTAMP_MODULUS)
+            rtt_ms = (timestamp(now_ns) - header.timestamp_reply) % TIMESTAMP_MODULUS
+            self._measure_rtt(rtt_ms)
+            self.flight.measured(rtt_ms, now_ns)
 
     def take_echo(self, now_ns: int) -> int:
         """Return the timestamp_reply of the next datagram; each timestamp is answered once."""

@@ -28,7 +28,7 @@ from mlvpn.core.mlvpn1.incoming import Fresh, Incoming
 from mlvpn.core.mlvpn1.link import KEEPALIVE_NS, NEW_SOCKET_AFTER_NS, SECOND_NS, TICK_NS, Link, LinkState
 from mlvpn.core.mlvpn1.outgoing import Outgoing
 from mlvpn.core.mlvpn1.resequencer import FIRST_BOUND_NS, MIN_BOUND_NS, Resequencer
-from mlvpn.wire.mlvpn1 import PacketType, password_key
+from mlvpn.wire.mlvpn1 import READS_TRAINS, PacketType, password_key
 from mlvpn.wire.rejoin import ETHERNET_BYTES
 from mlvpn.wire.vnet import HEADER_BYTES as VNET_BYTES
 
@@ -73,11 +73,13 @@ class Mlvpn1Tunnel:
             link.received_bytes += fresh.received_bytes
             self._learn(link, fresh, train, now_ns)
             if fresh.header.type != PacketType.DATA:
+                self._outgoing.peer_reads_trains = fresh.header.data_seq == READS_TRAINS
                 self._control(link, PacketType(fresh.header.type), now_ns)
             elif link.is_up:
                 self._take_packets(link, fresh, now_ns)
             else:
                 self._counters.not_connected_datagrams += fresh.datagrams
+        self._outgoing.pump(self._links, now_ns)
         if self._counters.unauthentic_datagrams != unauthentic:
             self._warn_unauthentic(link, train.source, now_ns)
 
@@ -99,11 +101,14 @@ class Mlvpn1Tunnel:
         if self._resequencer is not None:
             self._deliver(self._resequencer.expire(now_ns))
         self._balance(now_ns)
+        self._outgoing.pump(self._links, now_ns)
 
     def next_deadline_ns(self) -> int | None:
         """Say when ``tick`` wants to be called."""
         deadlines = [link.next_tick_ns for link in self._links.values()]
         if self._resequencer is not None and (deadline := self._resequencer.deadline_ns()) is not None:
+            deadlines.append(deadline)
+        if (deadline := self._outgoing.deadline_ns(self._links)) is not None:
             deadlines.append(deadline)
         return min(deadlines, default=None)
 
@@ -191,7 +196,8 @@ class Mlvpn1Tunnel:
             "cipher": "none (cleartext_data)" if self._incoming.cleartext else "XSalsa20-Poly1305",
             "session_age_s": None if self._connected_ns is None else (now_ns - self._connected_ns) / SECOND_NS,
             "last_heard_s": (now_ns - max(heard)) / SECOND_NS if heard else None,
-            "queue_packets": waiting,
+            "queue_packets": self._outgoing.queued_packets,
+            "held_datagrams": waiting,
             "links": [link.snapshot(now_ns) for link in self._links.values()],
             "counters": self._counters.totals(),
             "drops": self._counters.drops(),
@@ -209,6 +215,7 @@ class Mlvpn1Tunnel:
         if fresh.begins_flow and (link.is_up or not self._any_up()):
             self._restart_order()
         link.heard(header, fresh.datagrams, train.arrival_ns)
+        self._outgoing.heard(header, fresh.datagrams, self._links, now_ns)
         if not fresh.is_authentic:
             return
         link.heard_ns = now_ns

@@ -140,11 +140,13 @@ def test_packets_have_the_captured_numbers_and_bodies(replay: Replay) -> None:
         assert body.hex() == captured["plaintext"]
 
 
-def test_the_first_datagram_of_each_link_is_the_captured_one_but_for_theclock(replay: Replay) -> None:
+def test_the_first_datagram_of_each_link_is_the_captured_one_but_for_clock_and_sign(replay: Replay) -> None:
     for link in ADDRESS:
         mine = next(data for where, data in replay.sent if where == link)
         theirs = bytes.fromhex(next(d["datagram"] for d in replay.own if d["link"] == link))
-        assert mine[:4] + mine[8:] == theirs[:4] + theirs[8:]  # bytes 4 to 7 are the timestamps
+        # Bytes 4 to 7 are the timestamps, 20 to 27 the data_seq, which MLVPN does not look at in control datagrams.
+        assert mine[:4] + mine[8:20] + mine[28:] == theirs[:4] + theirs[8:20] + theirs[28:]
+        assert int.from_bytes(mine[20:28]) == mlvpn1.READS_TRAINS
 
 
 def test_timestamps_are_answered_within_a_second_or_not_at_all(replay: Replay) -> None:
