@@ -22,6 +22,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from rich.console import Console
@@ -151,7 +152,8 @@ class Pair:
         tunnel = self.tunnels[mode]
         began_ns = time.thread_time_ns()
         call(*arguments, self.now_ns)
-        sends, deliveries = tunnel.take_sends(), tunnel.take_deliveries()
+        sends = [train for taken in iter(partial(tunnel.take_sends, self.now_ns), []) for train in taken]
+        deliveries = tunnel.take_deliveries()
         tunnel.take_events()
         taken_ns = time.thread_time_ns()
         due_ns = tunnel.next_deadline_ns()

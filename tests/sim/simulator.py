@@ -113,13 +113,11 @@ class End:
             return
         self._flushing = True
         now_ns = self.sim.now_ns
-        deliveries = self.tunnel.take_deliveries()
-        while deliveries:
-            for delivery in deliveries:
+        while (sends := self.tunnel.take_sends(now_ns)) or (deliveries := self.tunnel.take_deliveries()):
+            for train in sends:
+                self.sim.carry(self, train)
+            for delivery in [] if sends else deliveries:
                 self.on_packet(b"".join(delivery)[10:], now_ns)
-            deliveries = self.tunnel.take_deliveries()
-        for train in self.tunnel.take_sends():
-            self.sim.carry(self, train)
         self._flushing = False
         for event in self.tunnel.take_events():
             self.events.append((now_ns, event))

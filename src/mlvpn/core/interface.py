@@ -106,8 +106,11 @@ class Core(Protocol):
     def next_deadline_ns(self) -> int | None:
         """Say when ``tick`` wants to be called, or None for never."""
 
-    def take_sends(self) -> list[Train]:
-        """Take the trains to send, in order."""
+    def take_sends(self, now_ns: int) -> list[Train]:
+        """Take the next trains to send, in order; there may be more until it returns none.
+
+        ``now_ns`` is when they leave, by which the peer measures delays: it is to be read anew for each call.
+        """
 
     def take_deliveries(self) -> list[Delivery]:
         """Take the frames to write to the TUN, in order."""

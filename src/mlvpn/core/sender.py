@@ -50,6 +50,9 @@ WAIT_FOR_LINK_NS = 500 * NS_PER_MS
 LARGEST_BYTES = 1500
 MIN_SLEEP_NS = NS_PER_MS // 2
 """Pacing wakes no sooner than this: waking costs more than the burst it saves."""
+PUMP_TRAINS = 8
+"""So many are sealed before they are sent: the first reach the peer while the next are made, and every time stamp is
+that of a moment shortly before its departure."""
 DUPLICATE_TRIES = 2
 """From this try on a repair goes over two links at once: two losses in a row are no accident."""
 
@@ -132,17 +135,17 @@ class Sender:
 
     # --- out
 
-    def pump(self, now_ns: int) -> None:
-        """Send what may be sent now."""
+    def pump(self, now_ns: int) -> bool:
+        """Send what may be sent now, up to ``PUMP_TRAINS`` of it; return whether there may be more."""
         self._now_ns = now_ns
         if self.sealer is None:
-            return
+            return False
         if not (self.queue.backlog_bytes or self.queue.sparse or len(self.repairs)):
             self._note_nothing_waits(now_ns)
-            return
+            return False
         links = scheduler.eligible(self._links)
         if not links:
-            return
+            return False
         if len(self.repairs):
             self._send_repairs(links, now_ns)
         if self.queue.sparse:
@@ -155,6 +158,7 @@ class Sender:
             holds = self._equaliser.update(self.queue.bulk, links, now_ns)
             if holds:
                 self.send_control(links[0], pack_hold(holds), now_ns)
+        return len(self._trains) >= PUMP_TRAINS
 
     def _send_repairs(self, links: list[Link], now_ns: int) -> None:
         gone: list[Gone] = []
@@ -213,7 +217,7 @@ class Sender:
         skipped = 0
         usable = links if self.matching is None else self._with_pinned(links)
         credited = [link for link in usable if scheduler.credit_bytes(link, now_ns) > 0]
-        while credited:
+        while credited and len(self._trains) < PUMP_TRAINS:
             flow = queue.head(now_ns)
             if flow is None or skipped > 64:
                 break
@@ -230,7 +234,8 @@ class Sender:
             self._send(link, queue.take(flow, scheduler.credit_bytes(link, now_ns), link.body_bytes, now_ns), now_ns)
             if scheduler.credit_bytes(link, now_ns) <= 0:
                 credited.remove(link)
-        self._note_limits(usable, credited, now_ns)
+        if len(self._trains) < PUMP_TRAINS:
+            self._note_limits(usable, credited, now_ns)
 
     def _with_pinned(self, links: list[Link]) -> list[Link]:
         """Return the links that any traffic may use, and after them those that only filters lead to."""

@@ -63,6 +63,7 @@ class NativeTunnel:
         self._handshake_ns = now_ns
         self._housekeeping_ns = now_ns
         self._timers_ns = 0  # see _next_timer_ns; 0: something may have moved it
+        self._may_send = False  # whether something has come in that may let something out
         self._sent_before_keys = 0
         self.closed = False
         self._roster = Roster(config.links, self.is_client, random, now_ns)
@@ -93,12 +94,7 @@ class NativeTunnel:
     def submit(self, frames: list[bytes], now_ns: int) -> None:
         """See `interface.Core`. HOT PATH."""
         self.sender.submit(frames, now_ns)
-        self._pump(now_ns)
-
-    def _pump(self, now_ns: int) -> None:
-        """Send what may be sent; data moves no timer but that of its acknowledgement, which is not late before this."""
-        self.sender.pump(now_ns)
-        self._timers_ns = min(self._timers_ns, now_ns + LATE_FLOOR_NS)
+        self._may_send = True
 
     # --- datagrams in
 
@@ -142,7 +138,7 @@ class NativeTunnel:
             self._use_session(index, now_ns)
         for part in gathered(opened):
             self._receive_opened(part, train, now_ns)
-        self._pump(now_ns)
+        self._may_send = True
 
     def _receive_opened(self, opened: Opened, train: ReceivedTrain, now_ns: int) -> None:
         """Take one authentic datagram, or joined slices."""
@@ -308,7 +304,7 @@ class NativeTunnel:
         self._shake_hands_if_due(now_ns)
         if now_ns >= self._housekeeping_ns:
             self._keep_house(now_ns)
-        self.sender.pump(now_ns)
+        self._may_send = True
         self._timers_ns = 0
 
     def _shake_hands_if_due(self, now_ns: int) -> None:
@@ -358,8 +354,12 @@ class NativeTunnel:
 
     # --- out
 
-    def take_sends(self) -> list[Train]:
-        """See `interface.Core`."""
+    def take_sends(self, now_ns: int) -> list[Train]:
+        """See `interface.Core`. What may be sent is decided here, once for all that came in since the last call."""
+        if self._may_send:
+            self._may_send = self.sender.pump(now_ns)
+            # Data moves no timer but that of its acknowledgement, which is not late before this.
+            self._timers_ns = min(self._timers_ns, now_ns + LATE_FLOOR_NS)
         return self.sender.take()
 
     def take_deliveries(self) -> list[Delivery]:

@@ -42,7 +42,7 @@ class EchoCore:
     def next_deadline_ns(self) -> int | None:
         return self.deadline_ns
 
-    def take_sends(self) -> list[Train]:
+    def take_sends(self, now_ns: int) -> list[Train]:
         taken, self.sends = self.sends, []
         return taken
 

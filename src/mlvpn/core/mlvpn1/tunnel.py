@@ -114,7 +114,7 @@ class Mlvpn1Tunnel:
 
     # What the daemon takes out.
 
-    def take_sends(self) -> list[Train]:
+    def take_sends(self, now_ns: int) -> list[Train]:
         """Take the trains to send, in order."""
         return self._outgoing.take_trains()
 

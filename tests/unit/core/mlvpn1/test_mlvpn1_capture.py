@@ -78,7 +78,7 @@ class Replay:
             self._take()
 
     def _take(self) -> None:
-        for train in self.core.take_sends():
+        for train in self.core.take_sends(0):
             for start in range(0, len(train.data), train.datagram_bytes):
                 self.sent.append((train.link, train.data[start : start + train.datagram_bytes]))
         self.delivered += [b"".join(buffers)[len(NO_OFFLOAD) :].hex() for buffers in self.core.take_deliveries()]

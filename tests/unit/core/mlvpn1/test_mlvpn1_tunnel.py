@@ -99,7 +99,7 @@ class Pair:
     def _take(self) -> None:
         for end, core in self.ends.items():
             other = "server" if end == "client" else "client"
-            for train in core.take_sends():
+            for train in core.take_sends(0):
                 self.sent.append((end, train))
                 assert (train.destination is None) == (end == "client")
                 if train.link not in self.cut:
@@ -148,7 +148,7 @@ def headers(trains: list[Train]) -> Iterator[tuple[str, Header, bytes]]:
 
 
 def types(core: Mlvpn1Tunnel) -> list[tuple[str, str]]:
-    return [(link, PacketType(header.type).name) for link, header, _ in headers(core.take_sends())]
+    return [(link, PacketType(header.type).name) for link, header, _ in headers(core.take_sends(0))]
 
 
 def packets(count: int, size: int = 400) -> list[bytes]:
@@ -269,7 +269,7 @@ def test_a_replayed_datagram_is_counted_and_moves_nothing() -> None:
     assert after["drops"]["replayed_datagrams"] == before["drops"]["replayed_datagrams"] + len(trains)
     assert after["links"] == before["links"]
     server.submit([NO_OFFLOAD + packets(1)[0]] * 2, both.now_ns)
-    assert {train.destination for train in server.take_sends()} == {CLIENT["a"], CLIENT["b"]}
+    assert {train.destination for train in server.take_sends(0)} == {CLIENT["a"], CLIENT["b"]}
 
 
 def test_an_authentic_newer_datagram_from_elsewhere_moves_the_servers_peer() -> None:
@@ -291,7 +291,7 @@ def test_a_datagram_of_one_link_is_refused_on_another() -> None:
 
 def test_our_own_datagrams_sent_back_to_us_are_refused() -> None:
     client = tunnel("client")
-    for train in client.take_sends():
+    for train in client.take_sends(0):
         give(client, train.data, 0, link=train.link, source=SERVER[train.link])
     assert client.snapshot(0)["drops"]["reflected_datagrams"] == 2
     assert not any(isinstance(event, LinkUp) for event in client.take_events())
@@ -418,10 +418,10 @@ def test_a_gap_that_no_link_proves_is_given_up_by_the_clock() -> None:
 
 
 def sent_by_link(core: Mlvpn1Tunnel, count: int, now_ns: int) -> dict[str, int]:
-    core.take_sends()
+    core.take_sends(0)
     core.submit([NO_OFFLOAD + packet for packet in packets(count)], now_ns)
     totals = {"a": 0, "b": 0}
-    for link, header, _ in headers(core.take_sends()):
+    for link, header, _ in headers(core.take_sends(0)):
         totals[link] += header.type == PacketType.DATA
     return totals
 
@@ -480,12 +480,12 @@ def test_a_filter_chooses_the_link_while_it_is_up() -> None:
     both = pair()
     client = both.ends["client"]
     client.set_filters(lambda packet: ["gone", "b"] if packet[1] == 7 else [])
-    client.take_sends()
+    client.take_sends(0)
     client.submit([NO_OFFLOAD + packets(8)[7]] * 6, both.now_ns)
-    assert {link for link, _, _ in headers(client.take_sends())} == {"b"}
+    assert {link for link, _, _ in headers(client.take_sends(0))} == {"b"}
     client.link_lost("b", "carrier lost", both.now_ns)
     client.submit([NO_OFFLOAD + packets(8)[7]] * 6, both.now_ns)
-    assert {link for link, _, _ in headers(client.take_sends())} == {"a"}
+    assert {link for link, _, _ in headers(client.take_sends(0))} == {"a"}
     assert client.snapshot(both.now_ns)["counters"]["filtered_packets"] == 6
 
 
@@ -531,10 +531,10 @@ def test_in_tap_mode_nobody_is_told() -> None:
 def test_equally_long_datagrams_of_a_link_leave_in_trains_that_a_small_reorder_buffer_holds() -> None:
     both = pair()
     client = both.ends["client"]
-    client.take_sends()
+    client.take_sends(0)
     client.submit([NO_OFFLOAD + packet for packet in packets(40, 1000)], both.now_ns)
     trains = [
-        (train.link, len(train.data) // train.datagram_bytes, train.datagram_bytes) for train in client.take_sends()
+        (train.link, len(train.data) // train.datagram_bytes, train.datagram_bytes) for train in client.take_sends(0)
     ]
     assert trains == [(link, count, 1044) for count in (16, 4) for link in "ab"]
 
