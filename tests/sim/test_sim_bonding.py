@@ -226,6 +226,24 @@ def test_bbr_is_not_starved_by_links_of_different_delay() -> None:
     assert goodput_ratio(sim, Bbr(), 2, 6) >= 0.9 * 0.5
 
 
+def test_cubic_grows_into_a_link_far_behind_and_loses_nothing_on_the_way() -> None:
+    """All that its window grows by has to become hold: one drop before the slow link joins costs it ten seconds."""
+    sim, _ = up([sim_link("a", 10e6, 8 * MS), sim_link("b", 5e6, 100 * MS)])
+    flow = TcpFlow(sim, False, Cubic())
+    connect_flows(sim, flow)
+    sim.run(8 * SECOND)
+    start_ns = sim.now_ns
+    assert flow.rate_bps(start_ns - 7 * SECOND, start_ns) >= 0.97 * INNER_RATIO * 10e6
+    sim.run(4 * SECOND)
+    assert flow.rate_bps(start_ns, sim.now_ns) >= 0.8 * INNER_RATIO * 15e6
+
+
+def test_a_link_far_behind_costs_bbr_nothing_though_it_cannot_join() -> None:
+    """Its window is two short round trips for ten seconds; a hold that takes more than is spare would cost rate."""
+    sim, _ = up([sim_link("a", 10e6, 8 * MS), sim_link("b", 5e6, 100 * MS)])
+    assert goodput_ratio(sim, Bbr(), 2, 6) >= 10 / 15
+
+
 def test_cubic_fills_two_links_alike() -> None:
     sim, _ = up([sim_link("a", 10e6, 10 * MS), sim_link("b", 10e6, 10 * MS)])
     assert goodput_ratio(sim, Cubic(), 4, 5) >= 0.93

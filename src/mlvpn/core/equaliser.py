@@ -2,18 +2,17 @@
 
 In-order delivery over links of different delay makes the whole flow as slow as the slowest of them. Whether that costs
 throughput depends on the sender: CUBIC has to grow its window first, BBR keeps at most two bandwidth-delay products in
-flight by the least round trip of the last ten seconds and starves beyond. Nobody can tell which from outside, so the
-delay is raised step by step, and a step is taken back if the flow's rate suffers.
+flight by the least round trip of the last ten seconds and starves beyond. What the sender can bear shows in the queue:
+packets that wait there are in flight beyond what the links need. So the *hold* is what turns waiting here into waiting
+at the far end; the flow's round trip stays as it was, and no rate is lost.
 
-    hold 0 --the links it may use are full--> raise a step --rate held--> raise ... --> the slow link's delay: it joins
-                                                  --rate fell--> step back, rest, try again
-    the links without the slowest are not full: step back
-    no longer busy --> hold 0
+    packets wait longer than RESERVE_NS: raise by part of what is too long --> ... --> the slow link's delay: it joins
+    shorter, and no slower link has joined yet: lower as far
+    the links without the slowest are not full: lower by as much as is lacking
+    no longer busy: 0
 
 A flow may use a link that is behind the fastest by no more than its hold. Its lane is held by that much: the receiver
-releases each piece when a link so far behind would have brought it, one constant delay for all. A flow that fills the
-queue bears a step at no cost, since waiting there turns into waiting at the far end; BBR measures its round trip anew
-after ten seconds and then bears more.
+releases each piece when a link so far behind would have brought it, one constant delay for all.
 
 Owns the holds. Does not own the choice of link (`scheduler`) or the holding itself (`resequencer`).
 """
@@ -32,17 +31,14 @@ from mlvpn.wire.frame import MAX_LANES, Hold
 EVERY_NS = 20 * NS_PER_MS
 REPEAT_NS = 200 * NS_PER_MS
 """Holds are told again this often: a lost HOLD costs no more."""
-STEP_RATIO = 0.1
-"""A step, as a part of the flow's round trip over the tunnel: less than what BBR's spare window or a normal queue
-takes."""
-MIN_STEP_NS = 2 * NS_PER_MS
 MIN_PERIOD_NS = 100 * NS_PER_MS
-PERIOD_RTTS = 3
-"""A step is judged after so many round trips: one until it is felt, two to measure."""
-FELL_RATIO = 0.96
-REST_NS = NS_PER_S // 2
-MAX_REST_NS = 2 * NS_PER_S
-"""After a step taken back; doubles from failure to failure."""
+"""A flow is judged once per round trip and no more often than this."""
+RESERVE_NS = 3 * NS_PER_MS
+"""Packets go on waiting this long, so that the links do not run dry while BBR sends less for a round trip."""
+RAISE_RATIO = 0.25
+"""What waits too long becomes hold by this part per round trip: BBR, when it probes, has more in flight than it keeps,
+and a hold raised by all of it would cost rate until it is low again. A CUBIC flow of 500 segments, whose queue grows by
+6 ms each round trip, stays below 30 ms."""
 FULL_RATIO = 0.92
 """The links count as full from here on: inner packets are 0.97 of what a full link carries."""
 PAUSE_RATIO = 0.5
@@ -50,8 +46,6 @@ PAUSE_RATIO = 0.5
 BUSY_RATIO = 0.6
 """Below this part of the fastest links for ``CALM_NS`` the flows need no slower link; CUBIC's cut leaves 0.7."""
 CALM_NS = 1 * NS_PER_S
-BACKLOG_NS = 5 * NS_PER_MS
-"""A head that has waited this long is backlog; pacing alone makes packets wait 1 or 2 ms."""
 MIN_SPREAD_NS = 3 * NS_PER_MS
 """Links whose delays differ by less need no holding; keeping the order is enough."""
 MARGIN_NS = 2 * NS_PER_MS
@@ -76,8 +70,7 @@ class Equaliser:
         if now_ns - self._updated_ns < EVERY_NS or not links:
             return []
         self._updated_ns = now_ns
-        fastest_ns = scheduler.arrival_delay_ns(links[0])
-        behind = [(scheduler.arrival_delay_ns(link) - fastest_ns, link) for link in links]
+        behind = [(scheduler.behind_ns(link, links[0]), link) for link in links]
         total_bps = sum(flow.rate_bps for flow in flows)
         if total_bps >= BUSY_RATIO * _capacity_bps(behind, MIN_SPREAD_NS):
             self._busy_ns = now_ns
@@ -88,30 +81,27 @@ class Equaliser:
         return self._changes(holds, now_ns)
 
     def _judge(self, flow: Flow, total_bps: float, behind: _Behind, now_ns: int) -> None:
-        """Measure a flow's rate once per period, and move its hold accordingly."""
+        """Measure a flow's rate and waiting once per round trip, and move its hold accordingly."""
         wanted_ns = _wanted_ns(behind)
         flow.hold_ns = min(flow.hold_ns, wanted_ns)
         rtt_ns = behind[0][1].estimator.rtt_min_ns + flow.hold_ns
         span_ns = now_ns - flow.judged_ns
-        if span_ns < max(PERIOD_RTTS * rtt_ns, MIN_PERIOD_NS):
+        if span_ns < max(rtt_ns, MIN_PERIOD_NS):
             return
+        excess_ns = flow.waited_byte_ns / max(flow.rate_bytes, 1) - RESERVE_NS
         flow.rate_bps = flow.rate_bytes * 8e9 / span_ns
-        flow.judged_ns, flow.rate_bytes = now_ns, 0
+        flow.judged_ns, flow.rate_bytes, flow.waited_byte_ns = now_ns, 0, 0
+        filled = total_bps / _without_slowest_bps(behind, flow.hold_ns)
         if now_ns - self._busy_ns > CALM_NS:
-            flow.hold_ns = flow.step_ns = 0
-            return
-        if flow.step_ns and flow.rate_bps < FELL_RATIO * flow.rate_before_bps:
-            self._step_back(flow, flow.step_ns, now_ns)
-        elif flow.hold_ns and self._lacks(flow, filled := total_bps / _without_slowest_bps(behind, flow.hold_ns)):
+            flow.hold_ns = 0
+        elif excess_ns > 0:
+            flow.hold_ns = min(flow.hold_ns + int(RAISE_RATIO * excess_ns), wanted_ns)
+        elif self._lacks(flow, filled):
             # What the flow has in flight fills the links if the round trip is as much shorter as the rate is too low.
-            self._step_back(flow, int((1 - filled) * rtt_ns), now_ns)
-        elif flow.hold_ns < wanted_ns and now_ns >= flow.rested_ns:
-            flow.rest_ns = REST_NS if flow.step_ns else flow.rest_ns
-            flow.step_ns = 0
-            if total_bps >= FULL_RATIO * _capacity_bps(behind, flow.hold_ns + scheduler.BULK_SPREAD_NS):
-                self._raise(flow, rtt_ns, wanted_ns, now_ns)
-        else:
-            flow.step_ns = 0
+            flow.hold_ns = max(flow.hold_ns - int((1 - filled) * rtt_ns), 0)
+        elif filled >= FULL_RATIO:
+            used_ns = min(_used_ns(behind, flow.hold_ns), flow.hold_ns)
+            flow.hold_ns = max(flow.hold_ns + int(excess_ns), used_ns)
 
     def _lacks(self, flow: Flow, filled: float) -> bool:
         """Say whether the flow has failed to fill the links twice running.
@@ -121,21 +111,6 @@ class Equaliser:
         """
         was_short, flow.short = flow.short, PAUSE_RATIO < filled < FULL_RATIO
         return was_short and flow.short
-
-    def _step_back(self, flow: Flow, step_ns: int, now_ns: int) -> None:
-        flow.hold_ns = max(flow.hold_ns - step_ns, 0)
-        flow.step_ns = 0
-        flow.rested_ns = now_ns + flow.rest_ns
-        flow.rest_ns = min(2 * flow.rest_ns, MAX_REST_NS)
-
-    def _raise(self, flow: Flow, rtt_ns: int, wanted_ns: int, now_ns: int) -> None:
-        step_ns = max(int(STEP_RATIO * rtt_ns), MIN_STEP_NS)
-        waited_ns = now_ns - flow.packets[0].enqueued_ns if flow.packets else 0
-        if waited_ns > BACKLOG_NS:
-            step_ns = max(step_ns, waited_ns)
-        flow.step_ns = min(step_ns, wanted_ns - flow.hold_ns)
-        flow.hold_ns += flow.step_ns
-        flow.rate_before_bps = flow.rate_bps
 
     def _changes(self, holds: dict[int, int], now_ns: int) -> list[Hold]:
         """Return all holds if one has changed or it is time to tell them again; a lane no longer held is told so."""
@@ -160,9 +135,13 @@ def _without_slowest_bps(behind: _Behind, hold_ns: int) -> float:
 
     If a flow does not even fill these, the slowest one is not worth its delay.
     """
-    reach_ns = hold_ns + scheduler.BULK_SPREAD_NS
-    slowest_ns = max(delay_ns for delay_ns, _ in behind if delay_ns <= reach_ns)
+    slowest_ns = _used_ns(behind, hold_ns)
     return _capacity_bps(behind, max(slowest_ns - MIN_SPREAD_NS, MIN_SPREAD_NS))
+
+
+def _used_ns(behind: _Behind, hold_ns: int) -> int:
+    """Return how far behind the slowest of the links is that a flow may use with this hold."""
+    return int(max(delay_ns for delay_ns, _ in behind if delay_ns <= hold_ns + scheduler.BULK_SPREAD_NS))
 
 
 def _wanted_ns(behind: _Behind) -> int:

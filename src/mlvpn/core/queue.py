@@ -27,6 +27,9 @@ TARGET_NS = 20 * NS_PER_MS
 """Sojourn CoDel tolerates. More than RFC 8289's 5 ms: flows are isolated from each other here, and a lone CUBIC flow
 whose queue runs empty after each cut gets only 93 % of the links (docs/bonding.md)."""
 INTERVAL_NS = 150 * NS_PER_MS
+HOLD_RATIO = 0.4
+"""A flow whose lane is held (`equaliser`) may wait by so much of its hold longer, and the interval is longer by all of
+it: its round trip is, and CUBIC takes back 0.3 of what is in flight, 0.43 of what is left."""
 QUANTUM_BYTES = 1514
 LIMIT_BYTES = 32 << 20
 """Total backlog; beyond it the fattest flow loses from its head."""
@@ -59,13 +62,10 @@ class Flow:
         "listed",
         "packets",
         "pin",
-        "rate_before_bps",
         "rate_bps",
         "rate_bytes",
-        "rest_ns",
-        "rested_ns",
         "short",
-        "step_ns",
+        "waited_byte_ns",
         "window_bytes",
         "window_ns",
     )
@@ -88,14 +88,11 @@ class Flow:
         self.codel_count = 0
         # Of the equaliser: how much delay the flow bears, and what tells.
         self.hold_ns = 0
-        self.step_ns = 0
         self.judged_ns = 0
-        self.rest_ns = NS_PER_S // 2
-        self.rested_ns = 0
         self.short = False
         self.rate_bytes = 0
+        self.waited_byte_ns = 0
         self.rate_bps = 0.0
-        self.rate_before_bps = 0.0
 
     @property
     def bulk(self) -> bool:
@@ -264,6 +261,7 @@ class FlowQueue:
         self._next_gseq[flow.lane] += run.count
         flow.deficit_bytes -= taken
         flow.rate_bytes += taken
+        flow.waited_byte_ns += taken * self.sojourn_ns
         if flow.bulk:
             self.bulk.add(flow)
         flow.backlog_bytes -= taken
@@ -347,7 +345,7 @@ class FlowQueue:
                 flow.codel_count += 1
                 if not self._signal(flow) or not self._above_target(flow, now_ns):
                     flow.codel_dropping = False
-                flow.codel_next_ns += int(INTERVAL_NS / sqrt(flow.codel_count))
+                flow.codel_next_ns += int((INTERVAL_NS + flow.hold_ns) / sqrt(flow.codel_count))
         elif above:
             self._start_dropping(flow, now_ns)
         return bool(flow.packets)
@@ -357,18 +355,18 @@ class FlowQueue:
         flow.codel_dropping = True
         recently = now_ns - flow.codel_next_ns < 16 * INTERVAL_NS
         flow.codel_count = flow.codel_count - 2 if recently and flow.codel_count > 2 else 1
-        flow.codel_next_ns = now_ns + int(INTERVAL_NS / sqrt(flow.codel_count))
+        flow.codel_next_ns = now_ns + int((INTERVAL_NS + flow.hold_ns) / sqrt(flow.codel_count))
 
     def _above_target(self, flow: Flow, now_ns: int) -> bool:
         if not flow.packets:
             flow.first_above_ns = 0
             return False
         sojourn = now_ns - flow.packets[0].enqueued_ns
-        if sojourn < TARGET_NS or flow.backlog_bytes <= QUANTUM_BYTES:
+        if sojourn < TARGET_NS + HOLD_RATIO * flow.hold_ns or flow.backlog_bytes <= QUANTUM_BYTES:
             flow.first_above_ns = 0
             return False
         if not flow.first_above_ns:
-            flow.first_above_ns = now_ns + INTERVAL_NS
+            flow.first_above_ns = now_ns + INTERVAL_NS + flow.hold_ns
             return False
         return now_ns >= flow.first_above_ns
 

@@ -25,6 +25,8 @@ MAX_SPREAD_NS = 400 * NS_PER_MS
 """A link this much slower than the fastest takes no bulk traffic: waiting for it would outlast inner timeouts."""
 BULK_SPREAD_NS = 3 * NS_PER_MS
 """Bulk may use links this much further behind than its hold: the order alone is kept."""
+FULL_QUEUE_NS = 5 * NS_PER_MS
+"""A full link's queue goes up and down about this: while it is shorter, the other links are no further behind."""
 UNFIT_LOSS_RATIO = 0.25
 """A link that loses more than this takes no new traffic while another is left."""
 
@@ -33,6 +35,15 @@ def arrival_delay_ns(link: Link) -> float:
     """Return when something sent now would arrive, up to the offset that all links share."""
     estimate = link.estimator
     return (estimate.base_delay_ns or 0) + estimate.queue_ns
+
+
+def behind_ns(link: Link, fastest: Link) -> float:
+    """Return how much later than over ``fastest`` something arrives over ``link`` once both are full."""
+    return _full_delay_ns(link) - _full_delay_ns(fastest)
+
+
+def _full_delay_ns(link: Link) -> float:
+    return (link.estimator.base_delay_ns or 0) + max(link.estimator.queue_ns, FULL_QUEUE_NS)
 
 
 def eligible(links: Sequence[Link]) -> list[Link]:
@@ -85,10 +96,10 @@ def for_flow(flow: Flow, links: Sequence[Link], credited: Sequence[Link]) -> Lin
     link = credited[0]
     if link is links[0]:
         return link
-    behind_ns = arrival_delay_ns(link) - arrival_delay_ns(links[0])
-    if behind_ns > MAX_SPREAD_NS:
+    later_ns = behind_ns(link, links[0])
+    if later_ns > MAX_SPREAD_NS:
         return None
-    if flow.bulk and behind_ns <= flow.hold_ns + BULK_SPREAD_NS:
+    if flow.bulk and later_ns <= flow.hold_ns + BULK_SPREAD_NS:
         return link
     faster_bps = sum(other.estimator.capacity_bps for other in links[: links.index(link)])
-    return link if flow.backlog_bytes * 8e9 >= behind_ns * faster_bps else None
+    return link if flow.backlog_bytes * 8e9 >= later_ns * faster_bps else None

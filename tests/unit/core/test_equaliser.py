@@ -6,7 +6,7 @@ import pytest
 from some_links import links_up
 
 from mlvpn.core import scheduler
-from mlvpn.core.equaliser import MIN_PERIOD_NS, PERIOD_RTTS, Equaliser
+from mlvpn.core.equaliser import MIN_PERIOD_NS, RESERVE_NS, Equaliser
 from mlvpn.core.queue import BULK_BYTES, Flow
 from mlvpn.units import NS_PER_MS, NS_PER_S
 
@@ -15,8 +15,11 @@ FULL = 0.97
 """Inner bytes of a full link's."""
 
 
+WAIT_NS = 20 * NS_PER_MS
+
+
 class Bond:
-    """Two links of 20 Mbit/s, b 130 ms behind a, and one bulk flow whose rate the test says."""
+    """Two links of 20 Mbit/s, b 130 ms behind a, and one bulk flow whose rate and waiting the test says."""
 
     def __init__(self) -> None:
         self.links = links_up(10, 140, capacity_bps=RATE_BPS)
@@ -26,22 +29,15 @@ class Bond:
         self.equaliser = Equaliser()
         self.run(FULL)  # the first period only begins to measure
 
-    def run(self, filled: float, periods: int = 1) -> int:
+    def run(self, filled: float, waited_ns: int = 0, periods: int = 1) -> int:
         """Let the flow fill ``filled`` of the fast link for so many periods; return its hold in ms."""
         for _ in range(periods):
-            rtt_ns = self.links[0].estimator.rtt_min_ns + self.flow.hold_ns
-            period_ns = max(PERIOD_RTTS * rtt_ns, MIN_PERIOD_NS)
+            period_ns = max(self.links[0].estimator.rtt_min_ns + self.flow.hold_ns, MIN_PERIOD_NS)
             self.now_ns += period_ns
             self.flow.rate_bytes += int(filled * RATE_BPS * period_ns / 8e9)
+            self.flow.waited_byte_ns += self.flow.rate_bytes * waited_ns
             self.equaliser.update([self.flow], self.links, self.now_ns)
         return self.flow.hold_ns // NS_PER_MS
-
-    def settle(self) -> int:
-        """Raise the hold for a while, then let it be; return it in ms."""
-        hold_ms = self.run(FULL, 20)
-        self.flow.step_ns = 0
-        self.flow.rested_ns = self.now_ns + 60 * NS_PER_S
-        return hold_ms
 
 
 @pytest.fixture
@@ -49,35 +45,69 @@ def bond() -> Bond:
     return Bond()
 
 
-def test_a_flow_that_fills_its_links_is_held_ever_longer_until_the_slow_link_joins(bond: Bond) -> None:
-    assert 0 < bond.run(FULL, 2) < 130
+@pytest.fixture
+def held() -> Bond:
+    """A bond whose flow is held for a while already, not yet long enough for b."""
+    bond = Bond()
+    bond.run(FULL, WAIT_NS, 20)
+    return bond
+
+
+@pytest.fixture
+def joined() -> Bond:
+    """A bond whose flow uses both links."""
+    bond = Bond()
+    bond.run(FULL, WAIT_NS, 60)
+    return bond
+
+
+def test_a_flow_that_waits_is_held_ever_longer_until_the_slow_link_joins(bond: Bond) -> None:
+    assert 0 < bond.run(FULL, WAIT_NS, 2) < 130
     assert not scheduler.for_flow(bond.flow, bond.links, bond.links[1:])
-    assert 127 <= bond.run(FULL, 100) <= 132, "near enough to the slow link's delay"
+    assert bond.run(FULL, WAIT_NS, 100) == pytest.approx(130, abs=3), "no longer than the slow link takes"
     assert scheduler.for_flow(bond.flow, bond.links, bond.links[1:]) is bond.links[1]
 
 
-def test_a_flow_that_fills_nothing_is_not_held(bond: Bond) -> None:
-    assert bond.run(0.8, 20) == 0
+def test_of_what_waits_a_reserve_goes_on_waiting(bond: Bond) -> None:
+    """Only what waits is in flight beyond need: who has none of it would be slower for each millisecond of hold."""
+    assert bond.run(FULL, RESERVE_NS, 20) == 0
+    assert bond.run(FULL, 0, 20) == 0
 
 
-def test_a_step_that_costs_rate_is_taken_back(bond: Bond) -> None:
-    before = bond.run(FULL, 6)
-    raised = bond.run(FULL)
-    assert raised > before
-    assert bond.run(0.9) == before
+def test_a_hold_that_leaves_nothing_waiting_is_taken_back_at_once(held: Bond) -> None:
+    hold_ms = held.run(FULL, RESERVE_NS)
+    assert held.run(FULL, 0, 2) == pytest.approx(hold_ms - 2 * RESERVE_NS // NS_PER_MS, abs=1)
 
 
-def test_after_a_cut_the_hold_goes_back_by_as_much_as_the_links_are_not_filled(bond: Bond) -> None:
-    hold_ms = bond.settle()
-    assert bond.run(0.7, 2) == hold_ms, "once may be chance; a sum of rates is known a period later"
-    assert bond.run(0.7) == pytest.approx(0.7 * (hold_ms + 20) - 20, abs=3)
+def test_a_slow_link_stays_while_it_brings_more_than_the_others_alone(joined: Bond) -> None:
+    """After a cut CUBIC does not fill both; without the slow one it would have less still."""
+    hold_ms = joined.run(1.3, WAIT_NS)
+    assert joined.run(1.3, 0, 20) == pytest.approx(hold_ms, abs=3)
+    assert scheduler.for_flow(joined.flow, joined.links, joined.links[1:]) is joined.links[1]
 
 
-def test_a_pause_leaves_the_hold_as_it_is(bond: Bond) -> None:
+def test_a_hold_goes_back_by_as_much_as_the_links_are_not_filled(joined: Bond) -> None:
+    hold_ms = joined.run(1.3, WAIT_NS)
+    assert joined.run(0.7, 0, 2) == pytest.approx(hold_ms, abs=3), "once may be chance; sums come a period later"
+    assert joined.run(0.7) == pytest.approx(0.7 * (hold_ms + 20) - 20, abs=4)
+
+
+def test_a_pause_leaves_the_hold_as_it_is(joined: Bond) -> None:
     """BBR measures its round trip in it, and must find the one it is to live with."""
-    hold_ms = bond.settle()
+    hold_ms = joined.run(FULL, RESERVE_NS)
     for filled in (0.7, 0.1, 0.1, 0.7, FULL, FULL):
-        assert bond.run(filled) == hold_ms
+        assert joined.run(filled, 0) == pytest.approx(hold_ms, abs=3)
+
+
+def test_a_flow_that_is_no_longer_busy_is_not_held(joined: Bond) -> None:
+    assert joined.run(0.1, 0, 12) == 0
+
+
+def test_a_queue_that_goes_up_and_down_about_its_target_shuts_no_link_out(bond: Bond) -> None:
+    bond.flow.hold_ns = 130 * NS_PER_MS
+    for link, queue_ms in zip(bond.links, (0, 5), strict=True):
+        link.estimator.queue_ns = queue_ms * NS_PER_MS
+    assert scheduler.for_flow(bond.flow, bond.links, bond.links[1:]) is bond.links[1]
 
 
 def test_a_link_just_behind_the_hold_is_used(bond: Bond) -> None:

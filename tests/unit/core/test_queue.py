@@ -171,6 +171,24 @@ def test_a_queue_that_drains_in_time_is_left_alone() -> None:
     assert (counters.queue_dropped_packets, counters.queue_marked_packets) == (0, 0)
 
 
+def drops_of_a_steady_wait(hold_ns: int) -> int:
+    """Let one flow wait 40 ms for two seconds, its lane held by ``hold_ns``."""
+    waiting, counters = new()
+    for ms in range(2000):
+        now_ns = START_NS + ms * NS_PER_MS
+        waiting.enqueue(plain(ms), now_ns)
+        if flow := waiting.head(now_ns):
+            flow.hold_ns = hold_ns
+        if ms >= 40:
+            take(waiting, now_ns)
+    return counters.queue_dropped_packets
+
+
+def test_a_flow_that_is_held_may_wait_as_much_longer_as_its_round_trip_is() -> None:
+    assert drops_of_a_steady_wait(0) > 0
+    assert drops_of_a_steady_wait(100 * NS_PER_MS) == 0
+
+
 def test_the_fattest_flow_pays_for_a_full_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "LIMIT_BYTES", 100_000)
     waiting, counters = new()
