@@ -1,4 +1,4 @@
-"""Does the bond share? Two tunnels over the same links, and a foreign TCP flow on one link of a tunnel.
+"""Does the bond share? Two tunnels over the same links, and a foreign TCP flow on one or the only link of a tunnel.
 
 A tunnel that holds its queues short could be starved by a flow that fills them, and one that repairs its own losses
 could starve others. Both are seen here as the share each gets of what all together carried.
@@ -6,16 +6,17 @@ could starve others. Both are seen here as the share each gets of what all toget
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import product
 
 from bench.cells import Check
 from bench.rows import link
 from bench.trial import Progress, goodput_bps
 from mlvpn.lab.daemons import Command, Tunnel
 from mlvpn.lab.measure import TcpReport, TcpTransfer
-from mlvpn.lab.topology import Lab
+from mlvpn.lab.topology import Lab, LinkSpec
 
 SECONDS, FROM_S = 40.0, 20.0
 MIN_SHARE_RATIO = 0.2
@@ -26,7 +27,9 @@ TCP_PAYLOAD_RATIO = 1448 / 1500
 """Of a packet outside the tunnel."""
 
 SHARED = (link("a", 30, 15), link("b", 20, 25))
+LONE = SHARED[1:]
 FOREIGN_LINK = "b"
+CONGESTIONS = ("cubic", "bbr")
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,12 @@ class Sharing:
 
 def measure_sharing(progress: Progress, command: Command) -> Iterator[Sharing]:
     """Measure every combination."""
-    for congestion in ("cubic", "bbr"):
+    for congestion in CONGESTIONS:
         progress.title = f"sharing, two tunnels, {congestion}"
         yield two_tunnels(congestion, progress, command)
-        progress.title = f"sharing, a foreign flow, {congestion}"
-        yield foreign_flow(congestion, progress, command)
+    for links, inside, foreign in product((SHARED, LONE), CONGESTIONS, CONGESTIONS):
+        progress.title = f"sharing, {inside} over {len(links)} links, {foreign} beside it on one"
+        yield foreign_flow(links, inside, foreign, progress, command)
 
 
 def two_tunnels(congestion: str, progress: Progress, command: Command) -> Sharing:
@@ -70,19 +74,19 @@ def two_tunnels(congestion: str, progress: Progress, command: Command) -> Sharin
         return Sharing(f"two tunnels over the same two links, {congestion} in each", finish(flows, progress))
 
 
-def foreign_flow(congestion: str, progress: Progress, command: Command) -> Sharing:
+def foreign_flow(links: Sequence[LinkSpec], inside: str, foreign: str, progress: Progress, command: Command) -> Sharing:
     """Let a flow run beside the tunnel on one of its links; compare what each carries on that link."""
-    with Lab(SHARED) as lab, Tunnel(lab, command=command) as tunnel:
+    with Lab(links) as lab, Tunnel(lab, command=command) as tunnel:
         flows = {
-            "tunnel": TcpTransfer(lab.server, lab.client, tunnel.address("client"), seconds=SECONDS),
+            "tunnel": TcpTransfer(lab.server, lab.client, tunnel.address("client"), seconds=SECONDS, congestion=inside),
             "foreign": TcpTransfer(
-                lab.server, lab.client, lab.address("client", FOREIGN_LINK), seconds=SECONDS, congestion=congestion
+                lab.server, lab.client, lab.address("client", FOREIGN_LINK), seconds=SECONDS, congestion=foreign
             ),
         }
         foreign_bps = finish(flows, progress)["foreign"] / TCP_PAYLOAD_RATIO
         carried_bps = carried_on(lab, FOREIGN_LINK)
     return Sharing(
-        f"on one link: the tunnel (cubic inside) and a foreign flow ({congestion})",
+        f"on one of {len(links)}: the tunnel ({inside} inside) and a foreign flow ({foreign})",
         {"tunnel": max(0.0, carried_bps - foreign_bps), "foreign": foreign_bps},
     )
 
