@@ -254,16 +254,21 @@ class Simulator:
             self._carry_datagram(sender.is_client, link.name, path, source, datagram)
 
     def _carry_datagram(self, up: bool, link: str, path: Path, source: tuple[str, int], datagram: bytes) -> None:
-        size = len(datagram) + 28
+        arrival_ns = self.transit(path, len(datagram) + 28)
+        if arrival_ns is not None:
+            self.at(arrival_ns, self._arrive, up, link, path, source, datagram)
+
+    def transit(self, path: Path, size: int) -> int | None:
+        """Put an IP packet on a path, behind what is there; return when it arrives, None if it is lost."""
         now_ns = self.now_ns
         if not path.up or size > path.mtu_bytes or path.free_ns - now_ns > path.buffer_ns:
             path.dropped += 1
-            return
+            return None
         path.free_ns = max(path.free_ns, now_ns) + int(size * 8e9 / path.rate_bps)
         path.carried_bytes += size
         if path.loss_ratio and self.random.random() < path.loss_ratio:
             path.dropped += 1
-            return
+            return None
         arrival_ns = path.free_ns + path.delay_ns
         if path.jitter_ns:
             arrival_ns = max(path.free_ns, arrival_ns + self._jitter_offset_ns(path))
@@ -271,7 +276,7 @@ class Simulator:
             arrival_ns += self.random.randrange(5 * MS)
         else:
             path.last_arrival_ns = arrival_ns = max(arrival_ns, path.last_arrival_ns)
-        self.at(arrival_ns, self._arrive, up, link, path, source, datagram)
+        return arrival_ns
 
     def _jitter_offset_ns(self, path: Path) -> int:
         if path.free_ns >= path.jitter_until_ns:

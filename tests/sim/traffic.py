@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Callable
 
-from sim.simulator import MS, SECOND, End, Simulator
+from sim.simulator import MS, SECOND, End, Path, SimLink, Simulator
 
 SEGMENT_BYTES = 1380
 _HEADER = struct.Struct(">BBHHHBBHIIHHIIBBHHH")
@@ -157,8 +158,8 @@ class TcpFlow:
         self.sim = sim
         self.control = control
         self.port = port
-        self.sender: End = sim.server if to_client else sim.client
-        self.receiver: End = sim.client if to_client else sim.server
+        self.sender: End | _Wire = sim.server if to_client else sim.client
+        self.receiver: End | _Wire = sim.client if to_client else sim.server
         self._to_client = to_client
         self.next_number = 0
         self.acknowledged = 0
@@ -280,6 +281,31 @@ class TcpFlow:
         """Return the goodput between two times."""
         total = sum(size for at, size in self.goodput if since_ns <= at < until_ns)
         return total * 8e9 / (until_ns - since_ns)
+
+
+class ForeignFlow(TcpFlow):
+    """A bulk flow beside the tunnel: over a link as it is, in the same queue as the tunnel's datagrams."""
+
+    def __init__(self, sim: Simulator, link: SimLink, to_client: bool, control: Cubic | Bbr) -> None:
+        super().__init__(sim, to_client, control)
+        there, back = reversed(link.paths) if to_client else link.paths
+        self.sender = _Wire(sim, there, self.on_data)
+        self.receiver = _Wire(sim, back, self.on_ack)
+
+
+class _Wire:
+    """An end of a connection that leads over a path."""
+
+    def __init__(self, sim: Simulator, path: Path, arrived: Callable[[int, int], None]) -> None:
+        self._sim = sim
+        self._path = path
+        self._arrived = arrived
+
+    def submit(self, frames: list[bytes]) -> None:
+        for packet in (frame[10:] for frame in frames):
+            arrival_ns = self._sim.transit(self._path, len(packet))
+            if arrival_ns is not None:
+                self._sim.at(arrival_ns, self._arrived, tcp_number(packet)[1], arrival_ns)
 
 
 def connect_flows(sim: Simulator, *flows: TcpFlow) -> None:
