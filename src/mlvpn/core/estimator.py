@@ -91,8 +91,8 @@ class _Sample(NamedTuple):
     """What it has done if its jitter is left out."""
     since_us: int
     """When the first of the bytes was sent."""
-    is_stretched: bool
-    """Whether they took longer to arrive than to leave."""
+    stretch_ratio: float
+    """How much longer they took to arrive than to leave."""
     is_busy: bool
     """Whether a queue stood all the time."""
 
@@ -108,8 +108,8 @@ class Estimator:
         """Whether all through the newest sample there was more to send than pacing let out."""
         self.saturated = False
         """Whether the newest sample was the link's capacity."""
-        self.stretched = False
-        """Whether the bytes of the newest sample took longer to arrive than to leave."""
+        self.stretch_ratio = 1.0
+        """How much longer than to leave the bytes of the newest sample took to arrive."""
         self.delay_ns = 0
         """Least one-way delay of the newest report, offset by the unknown difference of the clocks."""
         self.base_delay_ns: int | None = None
@@ -133,9 +133,28 @@ class Estimator:
 
     @property
     def queue_target_ns(self) -> float:
-        """The standing queue that keeps the link busy: a little more than its jitter, at least two datagrams."""
+        """The standing queue that keeps the link busy."""
+        return self.queue_target_at_ns(self.capacity_bps)
+
+    def queue_target_at_ns(self, rate_bps: float) -> float:
+        """Return that queue for a link of this rate: a little more than its jitter, at least two datagrams."""
         wanted = min(max(JITTER_FACTOR * self.jitter.jitter_ns, MIN_QUEUE_TARGET_NS), MAX_QUEUE_TARGET_NS)
-        return max(wanted, 2 * 1500 * 8e9 / self.capacity_bps)
+        return max(wanted, 2 * 1500 * 8e9 / rate_bps)
+
+    @property
+    def stretched(self) -> bool:
+        """Whether the bytes of the newest sample took longer to arrive than to leave."""
+        return self.stretch_ratio > STRETCHED_RATIO
+
+    @property
+    def delivered_bps(self) -> float:
+        """What came out of the link in the newest sample, while it came: a queue that empties brings it sooner."""
+        return self.rate_bps / min(self.stretch_ratio, 1.0)
+
+    def keep_base(self, now_ns: int) -> None:
+        """Let the base delay not be forgotten: somebody else keeps the queue from running empty."""
+        if self.base_delay_ns is not None:
+            self._least_delay.note(self.base_delay_ns, now_ns)
 
     def on_rtt(self, sample_ns: int) -> None:
         """Take a round-trip time measured by PING and PONG (RFC 6298's filter)."""
@@ -168,7 +187,7 @@ class Estimator:
         sample = self._rate_sample(report)
         if sample is None:
             return
-        self.rate_bps, self.stretched = sample.proven_bps, sample.is_stretched
+        self.rate_bps, self.stretch_ratio = sample.proven_bps, sample.stretch_ratio
         self.held_back = limited_since_us is not None and signed_us(sample.since_us - limited_since_us) >= 0
         self.saturated = self._is_capacity(sample)
         if self.saturated:
@@ -181,7 +200,9 @@ class Estimator:
         """Say whether the link was full. Whether a jittery one was cannot be seen unless it got all it could take."""
         if not sample.is_busy or (self.jitter.is_jittery and not self.held_back):
             return False
-        return sample.is_stretched or (self.held_back and sample.level_bps < FAR_BELOW_RATIO * self.capacity_bps)
+        return sample.stretch_ratio > STRETCHED_RATIO or (
+            self.held_back and sample.level_bps < FAR_BELOW_RATIO * self.capacity_bps
+        )
 
     def _note_delay(self, report: LinkReport, reference_us: int, now_ns: int) -> None:
         """Update base, queue and jitter."""
@@ -231,6 +252,6 @@ class Estimator:
             bits / max(sent_span_us, arrival_span_us, level_span_us),
             bits / max(sent_span_us, level_span_us, 1),
             first.sent_us,
-            level_span_us > STRETCHED_RATIO * sent_span_us,
+            max(level_span_us, 1) / max(sent_span_us, 1),
             min(mark.queue_ns for mark in marks) >= 0.5 * self.queue_target_ns,
         )

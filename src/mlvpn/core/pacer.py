@@ -5,10 +5,11 @@ never idles while there is something to send, short enough that nobody notices. 
 
     STARTUP --queue answers, or the rate stops growing--> CRUISE --queue > 2 targets--> DRAIN --queue <= target-->
     CRUISE
-                                                            |  ^
-                                 base delay not seen for 8 s|  |base seen, or two round trips
-                                                            v  |
-                                                           REFRESH
+                                                            |  ^                           |  ^
+                                 base delay not seen for 8 s|  |base seen, or two round    |  |time to
+                                                            v  |trips                      v  |look again
+                                                           REFRESH     somebody takes what COMPETE
+                                                                       the drain gives up
 
 Owns the pace, the tokens and the bound in flight. Does not own what is measured (`estimator`) or what is sent.
 """
@@ -37,6 +38,30 @@ LEAST_SHARE = 1 / 16
 upload beside the tunnel) may make a delay-based sender yield, but not give up."""
 BEST_DECAY = 0.999
 """Per report: half a minute of memory."""
+FOLLOWED_RATIO = 0.7
+"""A draining link goes on to carry what it can. If so much less comes out of it, and its queue stands, it is only less
+because less is sent: somebody else takes the room. Samples of a lone link differ by a tenth."""
+GROWING_RATIO = 1.3
+"""What comes out so much slower than it was sent has met a link that became slower, which proves nothing of others."""
+STEEP_GROWTH = 1 / 8
+"""Of the window of COMPETE per round trip, until the first loss: back to what was given up within a second."""
+GROWTH_BYTES = 2 * 1500
+"""And after it. CUBIC grows by half as much or less at 20 Mbit/s, but the flows inside back off a second time, by the
+drops that follow in the daemon's queue."""
+BACKOFF = 0.85
+"""What a loss leaves of the window, for the same reason more than CUBIC's 0.7."""
+COMPETE_GAIN = 1.25
+"""The window is to hold back, not the pace."""
+FIRST_LOOK_NS = 1 * NS_PER_S
+"""COMPETE drains after so long to see whether there is still somebody else; each time twice as long, at most: """
+LAST_LOOK_NS = 8 * NS_PER_S
+"""The flows inside feel each look; the longer there was somebody else, the likelier there still is."""
+KEEP_BASE_NS = 30 * NS_PER_S
+"""Somebody else's queue need not run empty in the ten seconds after which a base delay is forgotten; a route that grew
+longer looks just like that, and is believed after this time."""
+LEAST_TARGET_PART = 1 / 8
+"""Two datagrams take the longer the less a link carries, but not on a link that is slow because others use it: the
+target is that of a link with at least this part of what it could do lately."""
 BURST_NS = 5 * NS_PER_MS
 """Tokens that may gather: what a link sends at once after the daemon has slept."""
 MIN_BURST_BYTES = 2 * 1500
@@ -51,6 +76,7 @@ class Phase(Enum):
     CRUISE = "cruise"
     DRAIN = "drain"
     REFRESH = "refresh"
+    COMPETE = "compete"
 
 
 class Pacer:
@@ -70,6 +96,16 @@ class Pacer:
         self._stalled_rounds = 0
         self._round_ends_ns = now_ns
         self._refresh_ends_ns = 0
+        self._reference_bps = 0.0
+        """What came out before it was drained."""
+        self._window_bytes = 0.0
+        """What COMPETE keeps in flight; 0: there was nobody to compete with since the queue was last short."""
+        self._window_at_ns = now_ns
+        self._has_lost = False
+        """Whether COMPETE has met a loss."""
+        self._backed_off_ns = now_ns
+        self._compete_since_ns = now_ns
+        self._look_ns = FIRST_LOOK_NS
         self._probe_ends_ns = 0
         self._probes = 0
 
@@ -94,43 +130,103 @@ class Pacer:
 
     # --- control
 
-    def update(self, estimate: Estimator, wanted: bool, may_refresh: bool, now_ns: int) -> None:
+    def update(self, estimate: Estimator, wanted: bool, may_refresh: bool, now_ns: int, lost: bool = False) -> None:
         """Set pace and flight bound from fresh estimates.
 
-        ``wanted``: more waits than pacing lets out. ``may_refresh``: no other link is in REFRESH.
+        ``wanted``: more waits than pacing lets out. ``may_refresh``: no other link is in REFRESH. ``lost``: the report
+        that brought the estimates names something missing.
         """
-        target_ns = estimate.queue_target_ns
         self._change_phase(estimate, wanted, may_refresh, now_ns)
+        if self.phase == Phase.COMPETE:
+            self._compete(estimate, wanted, lost, now_ns)
+        else:
+            self._hold_queue_short(estimate, wanted, now_ns)
+        if self.ceiling_bps:
+            self.pace_bps = min(self.pace_bps, self.ceiling_bps)
+
+    def _hold_queue_short(self, estimate: Estimator, wanted: bool, now_ns: int) -> None:
+        """Set pace and bound by the queue."""
         gain = self._gain(estimate, wanted, now_ns)
         base_bps = estimate.capacity_bps
         if self.phase == Phase.DRAIN and estimate.rate_bps:
             base_bps = min(base_bps, max(estimate.rate_bps, base_bps / 4))
         self._best_bps = max(estimate.capacity_bps, self._best_bps * BEST_DECAY)
         self.pace_bps = max(base_bps * gain, self._best_bps * LEAST_SHARE)
-        if self.ceiling_bps:
-            self.pace_bps = min(self.pace_bps, self.ceiling_bps)
         usual_ns = estimate.ack_ns - max(estimate.queue_ns, 0)  # longer than the least where an end is short of CPU
-        loop_ns = max(estimate.ack_min_ns, estimate.rtt_min_ns, usual_ns) + 2 * target_ns
+        loop_ns = max(estimate.ack_min_ns, estimate.rtt_min_ns, usual_ns) + 2 * estimate.queue_target_ns
         loop_ns += feedback_interval_ns(estimate.rtt_min_ns) + FLIGHT_JITTER * estimate.jitter.jitter_ns
         more = gain if self.phase == Phase.STARTUP else 1  # bounded by the estimate alone it would confirm itself
-        self.flight_limit_bytes = max(estimate.capacity_bps * more * loop_ns / 8e9, MIN_FLIGHT_BYTES)
+        fill_bytes = estimate.capacity_bps * more * loop_ns / 8e9
+        if self.phase == Phase.DRAIN:
+            fill_bytes = max(
+                fill_bytes, self._window_bytes * DRAIN_GAIN
+            )  # only a look: somebody else's queue may stand
+        self.flight_limit_bytes = max(fill_bytes, MIN_FLIGHT_BYTES)
+
+    def _compete(self, estimate: Estimator, wanted: bool, lost: bool, now_ns: int) -> None:
+        """Set pace and bound by a window, as TCP does: somebody else decides about the queue."""
+        loop_ns = max(estimate.ack_ns, 10 * NS_PER_MS)
+        if wanted:
+            steep = not self._has_lost or estimate.queue_ns <= self._target_ns(estimate)
+            step_bytes = self._window_bytes * STEEP_GROWTH if steep else GROWTH_BYTES
+            self._window_bytes += step_bytes * (now_ns - self._window_at_ns) / loop_ns
+        self._window_at_ns = now_ns
+        if lost and now_ns - self._backed_off_ns > loop_ns:
+            self._window_bytes = max(self._window_bytes * BACKOFF, MIN_FLIGHT_BYTES)
+            self._backed_off_ns, self._has_lost = now_ns, True
+        self.pace_bps = COMPETE_GAIN * self._window_bytes * 8e9 / loop_ns
+        self.flight_limit_bytes = self._window_bytes
+        if now_ns - estimate.base_seen_ns < KEEP_BASE_NS:
+            estimate.keep_base(now_ns)
 
     def _change_phase(self, estimate: Estimator, wanted: bool, may_refresh: bool, now_ns: int) -> None:
-        queue_ns, target_ns = estimate.queue_ns, estimate.queue_target_ns
+        queue_ns, target_ns = estimate.queue_ns, self._target_ns(estimate)
         if self.phase == Phase.STARTUP:
             if (estimate.stretched and queue_ns > 2 * target_ns) or self._growth_ended(estimate, now_ns):
                 self.phase = Phase.CRUISE
         elif self.phase == Phase.CRUISE:
             if queue_ns > 2 * target_ns + 2 * NS_PER_MS:
                 self.phase = Phase.DRAIN
+                self._window_bytes = 0.0
+                self._reference_bps = estimate.delivered_bps
             elif wanted and may_refresh and now_ns - estimate.base_seen_ns > REFRESH_AFTER_NS:
                 self.phase = Phase.REFRESH
                 self._refresh_ends_ns = now_ns + int(2 * estimate.ack_ns) + 50 * NS_PER_MS
         elif self.phase == Phase.DRAIN:
             if queue_ns <= target_ns:
                 self.phase = Phase.CRUISE
+            elif self._is_room_taken(estimate):
+                self._start_to_compete(estimate, now_ns)
+        elif self.phase == Phase.COMPETE:
+            if now_ns - self._compete_since_ns > self._look_ns:
+                self.phase = Phase.DRAIN
+                self._look_ns = min(2 * self._look_ns, LAST_LOOK_NS)
+                self._reference_bps = estimate.capacity_bps  # many samples: beside others a single one says little
         elif now_ns >= self._refresh_ends_ns or now_ns - estimate.base_seen_ns < REFRESH_AFTER_NS:
             self.phase = Phase.CRUISE
+
+    def _target_ns(self, estimate: Estimator) -> float:
+        return estimate.queue_target_at_ns(max(estimate.capacity_bps, self._best_bps * LEAST_TARGET_PART))
+
+    def _is_room_taken(self, estimate: Estimator) -> bool:
+        """Say whether what DRAIN gives up goes to somebody else: less is sent, less comes out, the queue stands.
+
+        On a jittery link neither the queue of a moment nor the stretch of a sample tells; and who had no more to send
+        has given up nothing.
+        """
+        if estimate.stretch_ratio > GROWING_RATIO:
+            self._reference_bps = estimate.delivered_bps
+        tells = not estimate.jitter.is_jittery and (estimate.held_back or self._window_bytes > 0)
+        return tells and estimate.delivered_bps < FOLLOWED_RATIO * self._reference_bps
+
+    def _start_to_compete(self, estimate: Estimator, now_ns: int) -> None:
+        """Go back to what was in flight before; after a look, to the window there was."""
+        self.phase = Phase.COMPETE
+        self._compete_since_ns = self._window_at_ns = self._backed_off_ns = now_ns
+        if not self._window_bytes:
+            self._window_bytes = max(self._reference_bps * estimate.ack_ns / 8e9, MIN_FLIGHT_BYTES)
+            self._has_lost = False
+            self._look_ns = FIRST_LOOK_NS
 
     def _growth_ended(self, estimate: Estimator, now_ns: int) -> bool:
         """Say whether the rate has stopped growing although there was always more to send."""

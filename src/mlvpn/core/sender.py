@@ -345,7 +345,7 @@ class Sender:
         link.train_watch.note(report.highest, report.received_datagrams, now_ns)
         refreshing = any(other.pacer.phase == Phase.REFRESH for other in self._links if other is not link)
         wanted = link.limited_since_us is not None
-        link.pacer.update(link.estimator, wanted, not refreshing, now_ns)
+        link.pacer.update(link.estimator, wanted, not refreshing, now_ns, bool(acknowledged.lost))
         return bool(acknowledged.newest_sent_ns)
 
     def relieve(self, link: Link) -> None:

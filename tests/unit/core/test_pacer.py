@@ -1,11 +1,11 @@
-"""The bound on what is in flight: it follows the loop as it is, but not a queue."""
+"""The bound in flight follows the loop as it is, but not a queue; and who takes what a drain gives up."""
 
 from __future__ import annotations
 
 import pytest
 
 from mlvpn.core.estimator import Estimator
-from mlvpn.core.pacer import MIN_FLIGHT_BYTES, Pacer, Phase
+from mlvpn.core.pacer import BACKOFF, FIRST_LOOK_NS, GROWTH_BYTES, MIN_FLIGHT_BYTES, Pacer, Phase
 from mlvpn.units import NS_PER_MS
 
 RATE_BPS = 20e6
@@ -37,3 +37,91 @@ def test_a_slow_link_may_have_a_train_under_way() -> None:
     estimate.capacity_bps = 64_000.0
     pacer.update(estimate, wanted=True, may_refresh=False, now_ns=0)
     assert pacer.flight_limit_bytes == MIN_FLIGHT_BYTES
+
+
+# --- somebody else on the link
+
+
+def draining() -> tuple[Pacer, Estimator]:
+    """Return a pacer that drains a link of 20 Mbit/s with a queue of 50 ms, and its estimates."""
+    pacer, estimate = Pacer(0), Estimator(0)
+    estimate.capacity_bps = estimate.rate_bps = RATE_BPS
+    estimate.ack_ns, estimate.queue_ns = 100.0 * NS_PER_MS, 50 * NS_PER_MS
+    estimate._note_base(0, 0)
+    estimate.held_back = True
+    pacer.phase = Phase.CRUISE
+    pacer.update(estimate, wanted=True, may_refresh=False, now_ns=0)
+    assert pacer.phase == Phase.DRAIN
+    return pacer, estimate
+
+
+def see(pacer: Pacer, estimate: Estimator, rate_bps: float, stretch_ratio: float, now_ms: int = 100) -> Phase:
+    """Let a report bring a rate sample; return the phase after it."""
+    estimate.rate_bps, estimate.stretch_ratio = rate_bps, stretch_ratio
+    pacer.update(estimate, wanted=True, may_refresh=False, now_ns=now_ms * NS_PER_MS)
+    return pacer.phase
+
+
+def test_a_lone_link_that_drains_has_no_rival() -> None:
+    pacer, estimate = draining()
+    assert see(pacer, estimate, 0.6 * RATE_BPS, 0.6) == Phase.DRAIN  # it brings what it can, sooner than it was sent
+    estimate.queue_ns = 0
+    assert see(pacer, estimate, 0.75 * RATE_BPS, 1.0) == Phase.CRUISE
+
+
+def test_a_link_that_became_slower_has_no_rival() -> None:
+    pacer, estimate = draining()
+    assert see(pacer, estimate, 0.4 * RATE_BPS, 1.8) == Phase.DRAIN
+    assert see(pacer, estimate, 0.3 * RATE_BPS, 0.75, 200) == Phase.DRAIN
+
+
+def test_what_draining_gives_up_and_somebody_takes_is_claimed_back() -> None:
+    pacer, estimate = draining()
+    assert see(pacer, estimate, 0.75 * RATE_BPS, 1.0) == Phase.DRAIN
+    assert see(pacer, estimate, 0.6 * RATE_BPS, 1.0, 200) == Phase.COMPETE
+    assert pacer.pace_bps > RATE_BPS
+    assert pacer.flight_limit_bytes >= RATE_BPS * 0.1 / 8, "as much as before, its queue included"
+
+
+@pytest.mark.parametrize("reason", ["idle", "jittery"])
+def test_who_gave_up_nothing_and_who_cannot_tell_claim_nothing(reason: str) -> None:
+    pacer, estimate = draining()
+    estimate.held_back = reason != "idle"
+    estimate.jitter.is_jittery = reason == "jittery"
+    assert see(pacer, estimate, 0.5 * RATE_BPS, 1.0) == Phase.DRAIN
+
+
+def competing() -> tuple[Pacer, Estimator]:
+    pacer, estimate = draining()
+    assert see(pacer, estimate, 0.5 * RATE_BPS, 1.0) == Phase.COMPETE
+    return pacer, estimate
+
+
+def test_one_loss_in_a_round_trip_makes_it_back_off_and_growth_is_slow_from_then_on() -> None:
+    pacer, estimate = competing()
+    before_bytes = pacer.flight_limit_bytes
+    for now_ms in (250, 260):
+        pacer.update(estimate, wanted=False, may_refresh=False, now_ns=now_ms * NS_PER_MS, lost=True)
+    assert pacer.flight_limit_bytes == pytest.approx(before_bytes * BACKOFF)
+    pacer.update(estimate, wanted=True, may_refresh=False, now_ns=360 * NS_PER_MS)
+    assert pacer.flight_limit_bytes == pytest.approx(before_bytes * BACKOFF + GROWTH_BYTES)
+
+
+def test_it_looks_again_and_goes_back_to_its_window_if_the_rival_is_still_there() -> None:
+    pacer, estimate = competing()
+    estimate.capacity_bps, now_ms = 0.5 * RATE_BPS, 100 + FIRST_LOOK_NS // NS_PER_MS + 1
+    window_bytes = pacer.flight_limit_bytes
+    pacer.update(estimate, wanted=False, may_refresh=False, now_ns=now_ms * NS_PER_MS)
+    assert pacer.phase == Phase.DRAIN
+    estimate.rate_bps, now_ns = 0.3 * RATE_BPS, (now_ms + 200) * NS_PER_MS
+    pacer.update(estimate, wanted=False, may_refresh=False, now_ns=now_ns)
+    assert pacer.phase == Phase.COMPETE
+    assert pacer.flight_limit_bytes == pytest.approx(window_bytes)
+
+
+def test_the_base_delay_is_kept_while_a_rival_keeps_the_queue_standing() -> None:
+    pacer, estimate = competing()
+    for now_ms in range(1000, 25_000, 500):
+        estimate._note_base(80 * NS_PER_MS, now_ms * NS_PER_MS)
+        pacer.update(estimate, wanted=False, may_refresh=False, now_ns=now_ms * NS_PER_MS)
+    assert estimate.base_delay_ns == 0
