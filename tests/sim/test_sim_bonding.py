@@ -273,7 +273,7 @@ def test_a_flow_survives_the_cut_of_a_link_and_fills_the_other() -> None:
     sim.run(2 * SECOND)
     assert flow.rate_bps(start_ns, sim.now_ns) >= 0.9 * INNER_RATIO * 10e6
     assert flow.timeouts <= 1
-    assert link_of(sim.client, "a").state in (LinkState.DOWN, LinkState.SUSPECT)
+    assert link_of(sim.client, "a").state != LinkState.UP
 
 
 def test_an_asymmetric_link_is_measured_in_each_direction() -> None:
