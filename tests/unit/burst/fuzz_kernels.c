@@ -6,44 +6,12 @@
  */
 #include "kernels.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define REQUIRE(condition) \
-    do { \
-        if (!(condition)) { \
-            fprintf(stderr, "%s:%d: not true: %s (seed %llu, round %lu)\n", __FILE__, __LINE__, #condition, seed, at); \
-            abort(); \
-        } \
-    } while (0)
+#include "fuzz.h"
 
 enum { OVERHEAD = 32, SLICE_HEAD = 8, VNET = 10 };
-
-static unsigned long long seed, state;
-static unsigned long at;
-
-/* xorshift64 (Marsaglia 2003): the same numbers everywhere. */
-static uint64_t random64(void)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return state;
-}
-
-static size_t below(size_t limit)
-{
-    return (size_t)(random64() >> 11) % limit;
-}
-
-static uint8_t *noise(size_t bytes)
-{
-    uint8_t *data = malloc(bytes ? bytes : 1);
-    for (size_t i = 0; i < bytes; i++)
-        data[i] = (uint8_t)random64();
-    return data;
-}
 
 struct ends {
     struct burst_session *sealer, *opener;
@@ -189,15 +157,8 @@ static void payload_round(struct ends ends)
 
 int main(int argc, char **argv)
 {
-    unsigned long rounds;
+    const unsigned long rounds = begin(argc, argv);
 
-    if (argc != 3) {
-        fprintf(stderr, "usage: %s SEED ROUNDS\n", argv[0]);
-        return 2;
-    }
-    seed = strtoull(argv[1], NULL, 10);
-    state = seed * 2 + 1; /* never 0 */
-    rounds = strtoul(argv[2], NULL, 10);
     if (!burst_load())
         return 2;
     for (at = 0; at < rounds; at++) {

@@ -1,37 +1,31 @@
-"""The C kernels under ASan and UBSan, without Python: compiles ``fuzz_kernels.c`` and runs it for a second or two."""
+"""The C kernels under ASan and UBSan, without Python, for a second or two each."""
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
+import sanitized
 from mlvpn.burst import build
 
-ROUNDS = 400
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-FLAGS = ["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", *SANITIZERS]
+HERE = Path(__file__).parent
 LIBRARIES = {
     "openssl": ["-lcrypto"],
     "ipsec-mb": ["-DMLVPN_IPSEC_MB", "-lIPSec_MB", "-lcrypto"],
 }
 
 
-def can_build() -> bool:
-    """Say whether there are a compiler, the sanitizers and OpenSSL's headers."""
-    return build.links("#include <openssl/evp.h>\nint main(void) { return 0; }", *FLAGS, "-lcrypto")
-
-
-@pytest.mark.skipif(not can_build(), reason="needs a C compiler with sanitizers, and OpenSSL's headers")
+@sanitized.needs("#include <openssl/evp.h>\nint main(void) { return 0; }", "-lcrypto")
 @pytest.mark.parametrize("libraries", LIBRARIES)
-def test_fuzzing_finds_nothing(libraries: str, tmp_path: Path) -> None:
+def test_sealing_and_opening(libraries: str, tmp_path: Path) -> None:
     if libraries == "ipsec-mb" and not build.has_ipsec_mb():
         pytest.skip("ipsec-mb is not installed")
-    program = tmp_path / "fuzz_kernels"
-    sources = [str(Path(__file__).with_name("fuzz_kernels.c")), *build.SOURCES]
-    compiler = [build.COMPILER, *FLAGS, f"-I{build.HERE}", "-o", str(program), *sources, *LIBRARIES[libraries]]
-    subprocess.run(compiler, check=True)
-    result = subprocess.run([program, "1", str(ROUNDS)], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert libraries.replace("openssl", "OpenSSL") in result.stdout
+    parts = [Path(source) for source in build.SOURCES]
+    said = sanitized.fuzz(HERE / "fuzz_kernels.c", parts, 400, tmp_path, LIBRARIES[libraries])
+    assert libraries.replace("openssl", "OpenSSL") in said
+
+
+@sanitized.needs("#include <stdint.h>\nint main(void) { return 0; }")
+def test_splitting_and_joining_of_super_packets(tmp_path: Path) -> None:
+    assert sanitized.fuzz(HERE / "fuzz_segments.c", [build.HERE / "segments.c"], 4000, tmp_path) == "4000 rounds\n"
