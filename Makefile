@@ -41,8 +41,8 @@ $(VENV)/.installed: $(VENV)/.packages pyproject.toml setup.py
 # Without a compiler this step says so and is tried again next time; the Python kernels run meanwhile.
 $(VENV)/.kernels: $(VENV)/.installed $(foreach part,burst system,$(wildcard src/mlvpn/$(part)/*.[ch] src/mlvpn/$(part)/*build.py))
 	@echo "setup: C kernels"
-	@if $(BIN)/python -m mlvpn.burst.build && $(BIN)/python -m mlvpn.burst.secretbox_build && \
-	    $(BIN)/python -m mlvpn.system.receive_build; then touch $@; fi
+	@built=yes; for part in burst.build burst.secretbox_build system.receive_build; do \
+	    $(BIN)/python -m mlvpn.$$part || built=no; done; test $$built = no || touch $@
 
 # --- what setup is for
 

@@ -169,7 +169,8 @@ def main(arguments: Sequence[str]) -> int:
         Load("small", partial(_small, options.pps, options.bytes)),
         Load("many-links", partial(_bulk, 4), scaling.many_links_lab, scaling.MANY_SETTLE_S),
     ]
-    wanted = [kind for name in options.loads.split(",") for kind in loads if kind.name == name]
+    by_name = {kind.name: kind for kind in loads}
+    wanted = [by_name[name] for name in options.loads.split(",")]
     console = Console(width=150)
     try:
         if os.geteuid() != 0:

@@ -82,8 +82,6 @@ class Equaliser:
 
     def _judge(self, flow: Flow, total_bps: float, behind: _Behind, now_ns: int) -> None:
         """Measure a flow's rate and waiting once per round trip, and move its hold accordingly."""
-        wanted_ns = _wanted_ns(behind)
-        flow.hold_ns = min(flow.hold_ns, wanted_ns)
         rtt_ns = behind[0][1].estimator.rtt_min_ns + flow.hold_ns
         span_ns = now_ns - flow.judged_ns
         if span_ns < max(rtt_ns, MIN_PERIOD_NS):
@@ -91,12 +89,15 @@ class Equaliser:
         excess_ns = flow.waited_byte_ns / max(flow.rate_bytes, 1) - RESERVE_NS
         flow.rate_bps = flow.rate_bytes * 8e9 / span_ns
         flow.judged_ns, flow.rate_bytes, flow.waited_byte_ns = now_ns, 0, 0
+        wanted_ns = _wanted_ns(behind)
+        flow.hold_ns = min(flow.hold_ns, wanted_ns)
         filled = total_bps / _without_slowest_bps(behind, flow.hold_ns)
+        lacks = self._lacks(flow, filled)
         if now_ns - self._busy_ns > CALM_NS:
             flow.hold_ns = 0
         elif excess_ns > 0:
             flow.hold_ns = min(flow.hold_ns + int(RAISE_RATIO * excess_ns), wanted_ns)
-        elif self._lacks(flow, filled):
+        elif lacks:
             # What the flow has in flight fills the links if the round trip is as much shorter as the rate is too low.
             flow.hold_ns = max(flow.hold_ns - int((1 - filled) * rtt_ns), 0)
         elif filled >= FULL_RATIO:
@@ -145,10 +146,11 @@ def _used_ns(behind: _Behind, hold_ns: int) -> int:
 
 
 def _wanted_ns(behind: _Behind) -> int:
-    """Return the hold with which every link that is worth it can take part."""
+    """Return the hold with which every link that is worth it can take part, whatever the fastest one's queue is now."""
     least_bps = WORTH_RATIO * sum(link.estimator.capacity_bps for _, link in behind)
+    fastest_ns = behind[0][1].estimator.base_delay_ns or 0
     delays_ns = [
-        delay_ns
+        max(delay_ns, (link.estimator.base_delay_ns or 0) - fastest_ns)
         for delay_ns, link in behind
         if delay_ns <= scheduler.MAX_SPREAD_NS
         and (link.estimator.capacity_bps >= least_bps or link.pacer.phase == Phase.STARTUP)

@@ -144,7 +144,6 @@ class LinkWatch:
         """See `interface.Core`."""
         for link in self._over(socket):
             self.lose(link, reason, now_ns)
-        self._sender.pump(now_ns)
 
     def path_mtu(self, socket: str, mtu_bytes: int, now_ns: int) -> None:
         """See `interface.Core`."""
@@ -166,7 +165,6 @@ class LinkWatch:
         if not link.announced:
             link.announced = True
             self._tell(LinkUp(link.name))
-        self._sender.pump(now_ns)
 
     def lose(self, link: Link, reason: str, now_ns: int, at_once: bool = False) -> None:
         """Take down a link whose socket can no longer be used; what it holds goes over others."""

@@ -44,7 +44,8 @@ because less is sent: somebody else takes the room. Samples of a lone link diffe
 GROWING_RATIO = 1.3
 """What comes out so much slower than it was sent has met a link that became slower, which proves nothing of others."""
 STEEP_GROWTH = 1 / 8
-"""Of the window of COMPETE per round trip, until the first loss: back to what was given up within a second."""
+"""Of the window of COMPETE per round trip, until the first loss and while the queue is short: back to what was given up
+within a second."""
 GROWTH_BYTES = 2 * 1500
 """And after it. CUBIC grows by half as much or less at 20 Mbit/s, but the flows inside back off a second time, by the
 drops that follow in the daemon's queue."""
@@ -53,9 +54,10 @@ BACKOFF = 0.85
 COMPETE_GAIN = 1.25
 """The window is to hold back, not the pace."""
 FIRST_LOOK_NS = 1 * NS_PER_S
-"""COMPETE drains after so long to see whether there is still somebody else; each time twice as long, at most: """
+"""COMPETE drains after so long to see whether there is still somebody else; each time twice as long."""
 LAST_LOOK_NS = 8 * NS_PER_S
-"""The flows inside feel each look; the longer there was somebody else, the likelier there still is."""
+"""And no longer than this. The flows inside feel each look; the longer there was somebody else, the likelier he still
+is there."""
 KEEP_BASE_NS = 30 * NS_PER_S
 """Somebody else's queue need not run empty in the ten seconds after which a base delay is forgotten; a route that grew
 longer looks just like that, and is believed after this time."""
@@ -99,7 +101,7 @@ class Pacer:
         self._reference_bps = 0.0
         """What came out before it was drained."""
         self._window_bytes = 0.0
-        """What COMPETE keeps in flight; 0: there was nobody to compete with since the queue was last short."""
+        """What COMPETE keeps in flight; 0: nobody to compete with has been found since DRAIN last began."""
         self._window_at_ns = now_ns
         self._has_lost = False
         """Whether COMPETE has met a loss."""
@@ -153,30 +155,34 @@ class Pacer:
         self._best_bps = max(estimate.capacity_bps, self._best_bps * BEST_DECAY)
         self.pace_bps = max(base_bps * gain, self._best_bps * LEAST_SHARE)
         usual_ns = estimate.ack_ns - max(estimate.queue_ns, 0)  # longer than the least where an end is short of CPU
-        loop_ns = max(estimate.ack_min_ns, estimate.rtt_min_ns, usual_ns) + 2 * estimate.queue_target_ns
+        loop_ns = max(estimate.ack_min_ns, estimate.rtt_min_ns, usual_ns) + 2 * self._target_ns(estimate)
         loop_ns += feedback_interval_ns(estimate.rtt_min_ns) + FLIGHT_JITTER * estimate.jitter.jitter_ns
         more = gain if self.phase == Phase.STARTUP else 1  # bounded by the estimate alone it would confirm itself
         fill_bytes = estimate.capacity_bps * more * loop_ns / 8e9
-        if self.phase == Phase.DRAIN:
-            fill_bytes = max(
-                fill_bytes, self._window_bytes * DRAIN_GAIN
-            )  # only a look: somebody else's queue may stand
+        if self.phase == Phase.DRAIN:  # perhaps only a look: somebody else's queue may stand
+            fill_bytes = max(fill_bytes, self._window_bytes * DRAIN_GAIN)
         self.flight_limit_bytes = max(fill_bytes, MIN_FLIGHT_BYTES)
 
     def _compete(self, estimate: Estimator, wanted: bool, lost: bool, now_ns: int) -> None:
-        """Set pace and bound by a window, as TCP does: somebody else decides about the queue."""
+        """Set pace and bound by a window, as TCP does: somebody else decides about the queue.
+
+        The window need not be longer than what the link, or the configured rate, would bring in a round trip.
+        """
         loop_ns = max(estimate.ack_ns, 10 * NS_PER_MS)
+        knows_base = now_ns - estimate.base_seen_ns < KEEP_BASE_NS
         if wanted:
-            steep = not self._has_lost or estimate.queue_ns <= self._target_ns(estimate)
+            steep = not self._has_lost or (knows_base and estimate.queue_ns <= self._target_ns(estimate))
             step_bytes = self._window_bytes * STEEP_GROWTH if steep else GROWTH_BYTES
-            self._window_bytes += step_bytes * (now_ns - self._window_at_ns) / loop_ns
+            self._window_bytes += step_bytes * min((now_ns - self._window_at_ns) / loop_ns, 1)
+            most_bps = min(self._best_bps, self.ceiling_bps or self._best_bps)
+            self._window_bytes = min(self._window_bytes, max(most_bps * loop_ns / 8e9, MIN_FLIGHT_BYTES))
         self._window_at_ns = now_ns
         if lost and now_ns - self._backed_off_ns > loop_ns:
             self._window_bytes = max(self._window_bytes * BACKOFF, MIN_FLIGHT_BYTES)
             self._backed_off_ns, self._has_lost = now_ns, True
         self.pace_bps = COMPETE_GAIN * self._window_bytes * 8e9 / loop_ns
         self.flight_limit_bytes = self._window_bytes
-        if now_ns - estimate.base_seen_ns < KEEP_BASE_NS:
+        if knows_base:
             estimate.keep_base(now_ns)
 
     def _change_phase(self, estimate: Estimator, wanted: bool, may_refresh: bool, now_ns: int) -> None:
@@ -188,7 +194,7 @@ class Pacer:
             if queue_ns > 2 * target_ns + 2 * NS_PER_MS:
                 self.phase = Phase.DRAIN
                 self._window_bytes = 0.0
-                self._reference_bps = estimate.delivered_bps
+                self._reference_bps = min(estimate.delivered_bps, estimate.capacity_bps)
             elif wanted and may_refresh and now_ns - estimate.base_seen_ns > REFRESH_AFTER_NS:
                 self.phase = Phase.REFRESH
                 self._refresh_ends_ns = now_ns + int(2 * estimate.ack_ns) + 50 * NS_PER_MS
@@ -247,7 +253,7 @@ class Pacer:
             return DRAIN_GAIN
         if self.phase == Phase.REFRESH:
             return REFRESH_GAIN
-        queue_ns, target_ns = estimate.queue_ns, estimate.queue_target_ns
+        queue_ns, target_ns = estimate.queue_ns, self._target_ns(estimate)
         if wanted and queue_ns < target_ns / 4:
             return self._probe(estimate, now_ns)
         if queue_ns >= target_ns / 4:

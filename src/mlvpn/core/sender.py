@@ -162,7 +162,7 @@ class Sender:
 
     def _send_repairs(self, links: list[Link], now_ns: int) -> None:
         gone: list[Gone] = []
-        while len(self.repairs):
+        while len(self.repairs) and len(self._trains) < PUMP_TRAINS:
             repair = self.repairs.peek()
             if hopeless(repair, now_ns):
                 gone += self._give_up(self.repairs.pop())

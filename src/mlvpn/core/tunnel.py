@@ -282,6 +282,7 @@ class NativeTunnel:
     def link_lost(self, link: str, reason: str, now_ns: int) -> None:
         """See `interface.Core`."""
         self._timers_ns = 0
+        self._may_send = True
         self._watch.link_lost(link, reason, now_ns)
 
     def path_mtu(self, link: str, mtu_bytes: int, now_ns: int) -> None:

@@ -20,8 +20,8 @@ from mlvpn.core.burst_io import Delivery
 from mlvpn.wire.vnet import GSO_NONE, GSO_UDP, HEADER_BYTES, NEEDS_CSUM, UDP_CSUM_OFFSET, VnetHeader, checksum
 
 LEAST_PACKETS = 6
-"""Fewer may belong to a flow that asks for little, whose packets overtake others one by one: with ``LEAST_BYTES`` each,
-so many are more than `queue.SPARSE_BYTES`."""
+"""Fewer large ones may belong to a flow that asks for little, whose packets overtake others one by one: with
+``LEAST_BYTES`` each, so many are more than `queue.SPARSE_BYTES`. For fewer small ones the look costs what it saves."""
 MOST_PACKETS = 64
 """UDP_MAX_SEGMENTS of kernels before 6.9."""
 LEAST_BYTES = 720

@@ -40,6 +40,9 @@ REST_NS = NS_PER_MS * 4 // 5
 links, and costs 8 ms at the 99th percentile of a ping beside that (bench.bond --rows 4)."""
 SMALL_TRAIN_BYTES = 8 << 10
 """From here on longer trains are not cheaper enough to wait for."""
+FLUSH_ROUNDS = 16
+"""What a core has to send is taken in so many parts at most, then others get their turn: where a link is faster than
+the processor there would be no end of it."""
 TIMER_GRAIN_NS = NS_PER_MS
 """A timer that goes off this soon serves every deadline: asking for the next one after each burst costs more."""
 
@@ -62,10 +65,10 @@ class Bridge:
         self._woken_ns = 0
         self._began_ns = 0
         self._train_bytes = self._trains = 0
-        """What passed the sockets since the last wake."""
+        """What has passed the sockets since the last rest could have been."""
         self._finishing = False
         self._gap_ns = 10 * NS_PER_MS
-        """Smoothed time between wakes for the device or a socket."""
+        """Smoothed time between wakes."""
         self._armed_ns = 0
         """When the timer goes off; means something only while there is a timer."""
         self._loop.add_reader(device.fileno(), self._device_readable)
@@ -141,7 +144,9 @@ class Bridge:
     def flush(self) -> None:
         """Take everything out of the core; to be called after anything was put in."""
         core = self._core
-        while sends := core.take_sends(time.monotonic_ns()):
+        for _ in range(FLUSH_ROUNDS):
+            if not (sends := core.take_sends(time.monotonic_ns())):
+                break
             self._trains += len(sends)
             self._train_bytes += sum([len(train.data) for train in sends])
             for link, trains in groupby(sends, _link_of):

@@ -1,7 +1,8 @@
 """Joins datagrams that came one by one to trains, where the kernel has not.
 
 Owns what UDP_GRO does, for network cards and kernels that do not do it: a train is opened with one call, which costs a
-third of opening its datagrams one by one. Does not own reading (`system/udp.py`).
+third of opening its datagrams one by one. Does not own reading (`system/receive.py`), nor the same thing done in C
+(`system/receive.c`).
 """
 
 from __future__ import annotations

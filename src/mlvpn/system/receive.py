@@ -4,9 +4,9 @@ Owns the calls that read, and what comes with the data: size of a train's datagr
 own address. Datagrams that came one by one, where the kernel does not join them, are joined (`join`). Does not own the
 socket and its options (`udp`).
 
-Two implementations, chosen once at import by ``MLVPN_KERNELS`` as for the burst kernels: in Python one call per train;
-in C (`receive.c`), where it was built, one for up to ``MESSAGES``. On a network card that hands over datagrams singly
-the calls are most of what receiving costs.
+Two implementations, chosen once at import by ``MLVPN_KERNELS`` as for the burst kernels, except that one that was not
+built is no error: in Python one call per train; in C (`receive.c`), where it was built, one for up to ``MESSAGES``. On
+a network card that hands over datagrams singly the calls are most of what receiving costs.
 
 Sources: Linux net/ipv4/udp.c, include/uapi/linux/udp.h; man 2 recvmmsg; man 7 ip, ipv6, socket.
 """
@@ -136,7 +136,7 @@ class CReader(PythonReader):
         self._heard = b""
 
     def read(self, max_trains: int, max_bytes: int) -> list[ReceivedTrain]:
-        """See ``PythonReader.read``."""
+        """See ``PythonReader.read``; what one call brings is not cut by ``max_bytes``."""
         left_bytes = max_bytes
         trains: list[ReceivedTrain] = []
         clock, fd, memory = _Clock.read(), self._sock.fileno(), self._memory
@@ -215,9 +215,11 @@ def _load() -> Any:
     if os.environ.get("MLVPN_KERNELS") == "python":
         return None
     try:
-        return import_module("mlvpn.system._receive")
+        kernel = import_module("mlvpn.system._receive")
     except ImportError:
         return None
+    is_ours = kernel.ffi.sizeof("struct received_train") == _RECORD.size  # or else it was built from other sources
+    return kernel if is_ours else None
 
 
 KERNEL = _load()

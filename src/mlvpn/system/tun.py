@@ -82,7 +82,7 @@ class TunInfo:
 
 @dataclass(slots=True)
 class TunCounters:
-    """What passed the device and what did not."""
+    """What passed the device and what did not; a super-packet counts once, those joined here too."""
 
     read_frames: int = 0
     """Packets and super-packets read."""

@@ -1,4 +1,4 @@
-"""A link's UDP socket: opening it, and sending and receiving whole trains of datagrams with one system call each.
+"""A link's UDP socket: opening it, and sending whole trains of datagrams with one system call each.
 
 Owns socket options, the kernel's segmentation of trains (UDP_SEGMENT, "GSO") with its fallback, and what each errno
 means for a link. Does not own what is in a datagram, when to send it, reading (`receive`), which own address a peer is
@@ -207,7 +207,7 @@ class LinkSocket:
         }
 
     def receive_burst(self, max_trains: int, max_bytes: int = 1 << 20) -> list[ReceivedTrain]:
-        """Receive trains until none is left, or ``max_trains`` or ``max_bytes`` are read. HOT PATH."""
+        """Receive trains until none is left, or ``max_trains`` or about ``max_bytes`` are read. HOT PATH."""
         return self._reader.read(max_trains, max_bytes)
 
     # ---- sending

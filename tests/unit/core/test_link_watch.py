@@ -158,6 +158,7 @@ def test_the_end_of_the_association_is_told_at_once(up: Watched) -> None:
 def test_what_a_lost_link_held_goes_over_another(up: Watched) -> None:
     up.a.log.add(SentRun(up.a.take_lseq(1), build_bodies([b"12"], 0, False, 7, 1400), up.now_ns, up.now_ns, 0))
     up.watch.link_lost("a", "unplugged", up.now_ns)
+    up.sender.pump(up.now_ns)
     assert [train.link for train in up.sender.take()] == ["b"]
 
 

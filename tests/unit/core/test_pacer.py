@@ -125,3 +125,13 @@ def test_the_base_delay_is_kept_while_a_rival_keeps_the_queue_standing() -> None
         estimate._note_base(80 * NS_PER_MS, now_ms * NS_PER_MS)
         pacer.update(estimate, wanted=False, may_refresh=False, now_ns=now_ms * NS_PER_MS)
     assert estimate.base_delay_ns == 0
+
+
+def test_a_configured_rate_keeps_the_window_of_a_competing_link_finite() -> None:
+    pacer, estimate = competing()
+    pacer.ceiling_bps = int(RATE_BPS / 8)
+    for now_ms in range(200, 60_000, 100):
+        pacer.update(estimate, wanted=True, may_refresh=False, now_ns=now_ms * NS_PER_MS)
+        if pacer.phase == Phase.COMPETE:
+            assert pacer.flight_limit_bytes <= max(RATE_BPS / 8 * estimate.ack_ns / 8e9, MIN_FLIGHT_BYTES)
+    assert pacer.phase in (Phase.COMPETE, Phase.DRAIN)

@@ -26,6 +26,9 @@ class EchoCore:
         self.deadline_ns: int | None = None
         self.woken = asyncio.Event()
         self.woken_ns: list[int] = []
+        self.sends_when_woken: list[Train] = []
+        self.endless = False
+        """Whether there is always more to send."""
 
     def submit(self, frames: list[bytes], now_ns: int) -> None:
         self.sends += [Train("link1", None, frame, len(frame)) for frame in frames]
@@ -38,13 +41,14 @@ class EchoCore:
         self.woken_ns.append(now_ns)
         self.deadline_ns = None
         self.woken.set()
+        self.sends += self.sends_when_woken
 
     def next_deadline_ns(self) -> int | None:
         return self.deadline_ns
 
     def take_sends(self, now_ns: int) -> list[Train]:
         taken, self.sends = self.sends, []
-        return taken
+        return [Train("link1", None, b"more", 4)] if self.endless else taken
 
     def take_deliveries(self) -> list[Delivery]:
         taken, self.deliveries = self.deliveries, []
@@ -109,6 +113,28 @@ def test_packets_go_out_and_datagrams_come_in() -> None:
         setting.peer.sendto(IPV4, setting.link_socket.local)
         assert await setting.events.get() == LinkUp("link1")
         assert await asyncio.to_thread(setting.host.recv, 2000) == IPV4
+
+    run(body)
+
+
+def test_what_time_alone_brings_about_is_sent_at_once() -> None:
+    async def body(setting: Setting) -> None:
+        setting.bridge.attach("link1", setting.link_socket)
+        setting.core.sends_when_woken = [Train("link1", None, b"due", 3)]
+        setting.core.deadline_ns = time.monotonic_ns() + 5_000_000
+        setting.bridge.flush()
+        assert await asyncio.to_thread(setting.peer.recv, 2000) == b"due"
+
+    run(body)
+
+
+def test_a_core_that_has_ever_more_to_send_does_not_keep_the_loop() -> None:
+    async def body(setting: Setting) -> None:
+        setting.bridge.attach("link1", setting.link_socket)
+        setting.core.endless = True
+        setting.core.deadline_ns = time.monotonic_ns()
+        setting.bridge.flush()
+        await setting.core.woken.wait()
 
     run(body)
 

@@ -34,7 +34,8 @@ def test_vnet_device_passes_frames_as_they_are(kernel: tuple[socket.socket, sock
 
 
 @pytest.mark.parametrize(
-    ("kind", "offloads", "writes"), [("tun", (*OFFLOADS, "uso4", "uso6"), 1), ("tun", OFFLOADS, 8), ("tap", (), 8)]
+    ("kind", "offloads", "writes"),
+    [("tun", (*OFFLOADS, "uso4", "uso6"), 1), ("tun", OFFLOADS, 8), ("tap", (*OFFLOADS, "uso4", "uso6"), 8)],
 )
 def test_small_packets_are_one_write_where_the_device_can_take_them_apart(
     kernel: tuple[socket.socket, socket.socket], kind: Kind, offloads: tuple[str, ...], writes: int

@@ -88,9 +88,6 @@ class Mlvpn1Tunnel:
         self._counters.submitted_packets += len(frames)
         self._counters.submitted_bytes += sum(map(len, frames)) - VNET_BYTES * len(frames)
         self._outgoing.submit(frames, self._links, now_ns)
-        if self._outgoing.notices:
-            self._deliver(self._outgoing.notices)
-            self._outgoing.notices = []
 
     def tick(self, now_ns: int) -> None:
         """Do what is due."""
@@ -120,6 +117,9 @@ class Mlvpn1Tunnel:
 
     def take_deliveries(self) -> list[Delivery]:
         """Take the frames to write to the TUN, in order: what arrived since the last call is joined where it can be."""
+        if self._outgoing.notices:
+            self._deliver(self._outgoing.notices)
+            self._outgoing.notices = []
         packets, self._delivered = self._delivered, []
         return [(frame,) for frame in rejoin(packets, self._l2_bytes)] if packets else []
 
@@ -177,6 +177,7 @@ class Mlvpn1Tunnel:
             self._replace_resequencer(config)
         self._config = config
         self._balance(now_ns)
+        self._outgoing.pump(self._links, now_ns)
 
     def set_filters(self, matching: Matching | None) -> None:
         """Use these filters from now on."""
