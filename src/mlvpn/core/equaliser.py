@@ -35,10 +35,11 @@ MIN_PERIOD_NS = 100 * NS_PER_MS
 """A flow is judged once per round trip and no more often than this."""
 RESERVE_NS = 3 * NS_PER_MS
 """Packets go on waiting this long, so that the links do not run dry while BBR sends less for a round trip."""
-RAISE_RATIO = 0.25
+RAISE_RATIO = 0.5
 """What waits too long becomes hold by this part per round trip: BBR, when it probes, has more in flight than it keeps,
-and a hold raised by all of it would cost rate until it is low again. A CUBIC flow of 500 segments, whose queue grows by
-6 ms each round trip, stays below 30 ms."""
+and a hold raised by all of it would cost rate until it is low again. With a quarter BBR needs another of its ten-second
+periods for a link 30 ms behind (bench.bond --rows 3). A CUBIC flow of 500 segments, whose queue grows by 6 ms each
+round trip, stays below 20 ms."""
 FULL_RATIO = 0.92
 """The links count as full from here on: inner packets are 0.97 of what a full link carries."""
 PAUSE_RATIO = 0.5

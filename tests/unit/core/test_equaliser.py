@@ -49,7 +49,7 @@ def bond() -> Bond:
 def held() -> Bond:
     """A bond whose flow is held for a while already, not yet long enough for b."""
     bond = Bond()
-    bond.run(FULL, WAIT_NS, 20)
+    bond.run(FULL, WAIT_NS, 10)
     return bond
 
 
