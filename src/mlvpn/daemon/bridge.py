@@ -37,7 +37,7 @@ MODERATE_BELOW_NS = 2 * NS_PER_MS
 """More than five hundred wakes a second, and each is followed by a rest."""
 REST_NS = NS_PER_MS * 4 // 5
 """A rest as long as the work before it, up to 2 ms, saves another twentieth of the CPU time at 110 Mbit/s over two
-links, and costs 8 ms at the 99th percentile of a ping beside that (bench.bond --rows 4)."""
+links, and costs 6 ms at the 99th percentile of a ping beside that (bench.bond --rows 4)."""
 SMALL_TRAIN_BYTES = 8 << 10
 """From here on longer trains are not cheaper enough to wait for."""
 FLUSH_ROUNDS = 16

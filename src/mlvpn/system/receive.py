@@ -36,12 +36,12 @@ MAPPED = "::ffff:"
 MESSAGES = 48
 """One call of the C reader takes so many: single datagrams of usual size for the longest train that can be joined. Each
 has 64 KB of memory, touched only as far as it is used."""
+SOL_UDP, UDP_GRO = 17, 104
+SO_TIMESTAMPNS = 35
 
 _TRAIN_BYTES = 65_535
 """A joined train can be that long; in a smaller buffer it would be cut off."""
 _MESSAGE_BYTES = 65_536
-_SOL_UDP, _UDP_GRO = 17, 104
-_SO_TIMESTAMPNS = 35
 _IP_LEVELS = (socket.IPPROTO_IP, socket.IPPROTO_IPV6)
 _TIMESPEC = struct.Struct("@ll")
 _INT = struct.Struct("@i")
@@ -87,9 +87,9 @@ class PythonReader:
                 continue
             datagram_bytes, arrival_ns = len(data), 0
             for level, kind, value in ancillary:
-                if level == _SOL_UDP and kind == _UDP_GRO:
+                if level == SOL_UDP and kind == UDP_GRO:
                     datagram_bytes = _INT.unpack(value)[0]
-                elif level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
+                elif level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
                     seconds, nanoseconds = _TIMESPEC.unpack(value)
                     arrival_ns = seconds * _SECOND_NS + nanoseconds
                 elif level in _IP_LEVELS:

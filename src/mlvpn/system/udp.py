@@ -36,7 +36,7 @@ from mlvpn.core.burst_io import ReceivedTrain, Train
 from mlvpn.core.events import Address
 from mlvpn.errors import LinkError
 from mlvpn.system.own_address import OwnAddresses
-from mlvpn.system.receive import MAPPED, TrainReader, plain
+from mlvpn.system.receive import MAPPED, SO_TIMESTAMPNS, SOL_UDP, UDP_GRO, TrainReader, plain
 from mlvpn.system.udp_counters import SocketCounters
 
 BUFFER_BYTES = 8 << 20
@@ -46,12 +46,9 @@ MAX_SEGMENTS = 63
 MAX_MESSAGE_BYTES = 65_000
 """A train must fit one IP packet, headers included."""
 
-_SO_TIMESTAMPNS = 35
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
-_SOL_UDP = 17
 _UDP_SEGMENT = 103
-_UDP_GRO = 104
 _IP_MTU_DISCOVER, _IP_MTU = 10, 14
 _IPV6_MTU_DISCOVER, _IPV6_MTU = 23, 24
 _PMTUDISC_PROBE = 3  # DF on every datagram, and no refusal because of what ICMP said about the path
@@ -168,8 +165,8 @@ class LinkSocket:
         sock.setblocking(False)
         if not may_fragment:
             _never_fragment(sock, self._is_ipv6, self._is_dual)
-        _try_option(sock, socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        self.gro_off_because = _refusal(sock, "MLVPN_NO_GRO", _UDP_GRO, 1)
+        _try_option(sock, socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self.gro_off_because = _refusal(sock, "MLVPN_NO_GRO", UDP_GRO, 1)
         self.gso_off_because = _refusal(sock, "MLVPN_NO_GSO", _UDP_SEGMENT, 0)
         self._plan(1)
         if remote is not None:
@@ -237,7 +234,7 @@ class LinkSocket:
         segments = 1 if self.gso_off_because else max(1, min(MAX_SEGMENTS, MAX_MESSAGE_BYTES // datagram_bytes))
         self._datagram_bytes = datagram_bytes
         self._message_bytes = segments * datagram_bytes
-        self._segment_size = [(_SOL_UDP, _UDP_SEGMENT, _U16.pack(datagram_bytes))]
+        self._segment_size = [(SOL_UDP, _UDP_SEGMENT, _U16.pack(datagram_bytes))]
 
     def _send(self, message: bytes | memoryview, address: Address | None, problems: list[Problem]) -> None:
         """Make one send call; its failure ends up in the counters and in ``problems``."""
@@ -345,7 +342,7 @@ def _refusal(sock: socket.socket, variable: str, option: int, value: int) -> str
     """Switch a UDP offload on (or probe it); return why it is off, or nothing."""
     if os.environ.get(variable):
         return f"switched off by {variable}"
-    if not _try_option(sock, _SOL_UDP, option, value):
+    if not _try_option(sock, SOL_UDP, option, value):
         return "this kernel does not have it"
     return ""
 

@@ -25,6 +25,6 @@ def test_many_runs_leave_in_parts_with_their_own_time_stamps() -> None:
         parts.append(core.take_sends(now_ns))
         assert {TS.unpack_from(train.data)[0] for train in parts[-1]} <= {ts_us(now_ns)}
     sizes = list(map(len, parts))
-    assert sum(sizes) > 2 * PUMP_TRAINS
+    assert len(sizes) > 4
     assert sizes[1:-2] == [PUMP_TRAINS] * len(sizes[1:-2]), "only the first, with what is sparse, may be longer"
     assert core.sender.queue.backlog_bytes == 0
