@@ -22,7 +22,7 @@ from bench.speed_tables import print_tables
 from bench.subject import add_options, frozen_daemon
 from bench.systems import SYSTEMS, Running, install, mlvpn_c_daemon
 from bench.trial import go_first
-from mlvpn.errors import Error, PermissionDeniedError
+from mlvpn.errors import Error, PermissionDeniedError, UsageError
 from mlvpn.lab.daemons import Command, Tunnel
 from mlvpn.lab.topology import Lab, LinkSpec
 
@@ -87,17 +87,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def available(pairs: Sequence[str]) -> list[str]:
     """Return the pairs that can be measured here; say why the others cannot."""
-    if reason := SYSTEMS["mlvpn-c"].absent_because():
-        print(f"bench: without the C daemon: {reason}", flush=True)
-        return [pair for pair in pairs if "C" not in pair]
-    return list(pairs)
+    if not (reason := SYSTEMS["mlvpn-c"].absent_because()):
+        return list(pairs)
+    print(f"bench: without the C daemon: {reason}", flush=True)
+    if not (left := [pair for pair in pairs if "C" not in pair]):
+        raise UsageError(f"bench: nothing to measure: {reason}")
+    return left
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure, print, write the file."""
     options = parse(arguments)
-    pairs = available(options.pairs)
     try:
+        pairs = available(options.pairs)
         if os.geteuid() != 0:
             raise PermissionDeniedError("bench: network namespaces need root; run it with sudo")
         go_first()

@@ -94,6 +94,9 @@ class CoreSnapshot(TypedDict, total=False):
 class Core(Protocol):
     """One tunnel's protocol state."""
 
+    may_rest: bool
+    """Whether the daemon may let bursts grow by a rest between wakes."""
+
     def receive(self, train: ReceivedTrain, now_ns: int) -> None:
         """Take datagrams that came in on a link."""
 

@@ -49,6 +49,8 @@ FEATURES = Feature.SLICES
 class NativeTunnel:
     """See the module. Everything of one tunnel; the daemon has one of these."""
 
+    may_rest = True
+
     def __init__(
         self, config: Config, keys: StaticKeys, costs: Mapping[Cipher, int], now_ns: int, random: Random
     ) -> None:

@@ -133,7 +133,7 @@ class Bridge:
         self.flush()
         short = self._train_bytes < SMALL_TRAIN_BYTES * self._trains
         self._train_bytes = self._trains = 0
-        if short and self._gap_ns < MODERATE_BELOW_NS:
+        if short and self._gap_ns < MODERATE_BELOW_NS and self._core.may_rest:
             time.sleep(REST_NS / 1e9)
 
     def _due(self) -> None:

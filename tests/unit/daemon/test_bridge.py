@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import time
 from collections.abc import Awaitable
+from types import SimpleNamespace
 from typing import Any, cast
+
+import pytest
 
 from mlvpn.core.burst_io import Delivery, ReceivedTrain, Train
 from mlvpn.core.events import Event, LinkUp
 from mlvpn.core.interface import Core
+from mlvpn.daemon import bridge
 from mlvpn.daemon.bridge import Bridge
 from mlvpn.system.tun import Tun, TunInfo
 from mlvpn.system.udp import LinkSocket, SendFailed
@@ -18,6 +23,8 @@ from mlvpn.system.udp import LinkSocket, SendFailed
 
 class EchoCore:
     """Sends every frame over link1, delivers every datagram, and asks to be woken at ``deadline_ns``."""
+
+    may_rest = True
 
     def __init__(self) -> None:
         self.sends: list[Train] = []
@@ -140,6 +147,25 @@ def test_a_core_that_has_ever_more_to_send_does_not_keep_the_loop() -> None:
         await setting.core.woken.wait()
 
     run(body)
+
+
+@pytest.mark.parametrize("may_rest", [True, False])
+def test_many_short_trains_are_given_time_to_grow_if_the_core_may_rest(
+    may_rest: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+    clock = SimpleNamespace(monotonic_ns=itertools.count(1_000_000_000, 100_000).__next__, sleep=rests.append)
+    monkeypatch.setattr(bridge, "time", clock)
+
+    async def body(setting: Setting) -> None:
+        setting.core.may_rest = may_rest
+        setting.bridge.attach("link1", setting.link_socket)
+        for _ in range(30):
+            setting.peer.sendto(IPV4, setting.link_socket.local)
+            assert await setting.events.get() == LinkUp("link1")
+
+    run(body)
+    assert bool(rests) is may_rest
 
 
 def test_the_core_is_woken_when_it_wants_and_not_before() -> None:

@@ -81,8 +81,8 @@ class Outgoing:
         """Seal with this key from now on."""
         self._key, self._box = key, make_box(key)
 
-    def submit(self, frames: list[bytes], links: dict[str, Link], now_ns: int) -> None:
-        """Send TUN frames to the peer, super-packets as their packets; what finds no room waits. HOT PATH."""
+    def submit(self, frames: list[bytes], links: dict[str, Link]) -> None:
+        """Queue TUN frames for the peer, super-packets as their packets. HOT PATH."""
         for frame in frames:
             try:
                 packets = split(frame)
@@ -92,24 +92,13 @@ class Outgoing:
                 continue
             self._queue.append((pinned, packets))
             self._queued_packets += len(packets)
-        self.pump(links, now_ns)
-        self._drop_excess()
 
-    def pump(self, links: dict[str, Link], now_ns: int) -> None:
-        """Send what waits, as far as there is room on every link. HOT PATH."""
-        queue = self._queue
-        if not queue:
-            return
-        self._find_room(links, now_ns)
-        self._fitting_bytes = min(map(self.unfragmented_limit, links.values()), default=0)
-        while queue and self._has_room:
-            pinned, packets = queue.popleft()
-            placed = self._place(packets, pinned if pinned and pinned.is_up else None, now_ns)
-            self._queued_packets -= placed
-            if placed < len(packets):
-                queue.appendleft((pinned, packets[placed:]))
-        for run in self._outbox.take():
-            self._send_run(run, now_ns)
+    def take_trains(self, links: dict[str, Link], now_ns: int) -> list[Train]:
+        """Return what is to be sent, in order; what finds no room waits. HOT PATH."""
+        if self._queue:
+            self._pump(links, now_ns)
+        trains, self._trains = self._trains, []
+        return trains
 
     @property
     def queued_packets(self) -> int:
@@ -127,11 +116,6 @@ class Outgoing:
         """Say when there may be room for what waits, if nothing is answered until then."""
         deadlines = (link.flight.deadline_ns() for link in links.values()) if self._queue else ()
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
-
-    def take_trains(self) -> list[Train]:
-        """Return what is to be sent, in order."""
-        trains, self._trains = self._trains, []
-        return trains
 
     def control(self, link: Link, kind: PacketType, now_ns: int) -> None:
         """Send a control datagram; these are sealed whatever the configuration says."""
@@ -159,6 +143,21 @@ class Outgoing:
                 self._counters.filtered_packets += 1
                 return link
         return None
+
+    def _pump(self, links: dict[str, Link], now_ns: int) -> None:
+        """Seal what waits, as far as there is room on every link. HOT PATH."""
+        queue = self._queue
+        self._find_room(links, now_ns)
+        self._fitting_bytes = min(map(self.unfragmented_limit, links.values()), default=0)
+        while queue and self._has_room:
+            pinned, packets = queue.popleft()
+            placed = self._place(packets, pinned if pinned and pinned.is_up else None, now_ns)
+            self._queued_packets -= placed
+            if placed < len(packets):
+                queue.appendleft((pinned, packets[placed:]))
+        for run in self._outbox.take():
+            self._send_run(run, now_ns)
+        self._drop_excess()
 
     def _find_room(self, links: dict[str, Link], now_ns: int) -> None:
         """Learn how much each link takes. Packets stay in their order, so all wait for the link that has no room."""

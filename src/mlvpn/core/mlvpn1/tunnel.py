@@ -39,6 +39,9 @@ WARN_AGAIN_NS = 60 * SECOND_NS
 class Mlvpn1Tunnel:
     """One tunnel that speaks ``protocol = "mlvpn1"``."""
 
+    may_rest = False
+    """A C peer takes a window at a time and acknowledges every second packet alone: each rest would be a pause."""
+
     def __init__(
         self, config: Config, now_ns: int, random: Callable[[int], bytes], matching: Matching | None = None
     ) -> None:
@@ -79,7 +82,6 @@ class Mlvpn1Tunnel:
                 self._take_packets(link, fresh, now_ns)
             else:
                 self._counters.not_connected_datagrams += fresh.datagrams
-        self._outgoing.pump(self._links, now_ns)
         if self._counters.unauthentic_datagrams != unauthentic:
             self._warn_unauthentic(link, train.source, now_ns)
 
@@ -87,7 +89,7 @@ class Mlvpn1Tunnel:
         """Take TUN frames to carry to the peer."""
         self._counters.submitted_packets += len(frames)
         self._counters.submitted_bytes += sum(map(len, frames)) - VNET_BYTES * len(frames)
-        self._outgoing.submit(frames, self._links, now_ns)
+        self._outgoing.submit(frames, self._links)
 
     def tick(self, now_ns: int) -> None:
         """Do what is due."""
@@ -98,7 +100,6 @@ class Mlvpn1Tunnel:
         if self._resequencer is not None:
             self._deliver(self._resequencer.expire(now_ns))
         self._balance(now_ns)
-        self._outgoing.pump(self._links, now_ns)
 
     def next_deadline_ns(self) -> int | None:
         """Say when ``tick`` wants to be called."""
@@ -112,8 +113,8 @@ class Mlvpn1Tunnel:
     # What the daemon takes out.
 
     def take_sends(self, now_ns: int) -> list[Train]:
-        """Take the trains to send, in order."""
-        return self._outgoing.take_trains()
+        """Take the trains to send, in order. What has room is decided here, once for all that came in before."""
+        return self._outgoing.take_trains(self._links, now_ns)
 
     def take_deliveries(self) -> list[Delivery]:
         """Take the frames to write to the TUN, in order: what arrived since the last call is joined where it can be."""
@@ -177,7 +178,6 @@ class Mlvpn1Tunnel:
             self._replace_resequencer(config)
         self._config = config
         self._balance(now_ns)
-        self._outgoing.pump(self._links, now_ns)
 
     def set_filters(self, matching: Matching | None) -> None:
         """Use these filters from now on."""

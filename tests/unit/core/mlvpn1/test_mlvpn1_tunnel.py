@@ -492,6 +492,7 @@ def test_a_filter_chooses_the_link_while_it_is_up() -> None:
 def test_packets_without_any_link_are_counted() -> None:
     client = tunnel("client")
     client.submit([NO_OFFLOAD + packets(1)[0]] * 3, 0)
+    client.take_sends(0)
     assert client.snapshot(0)["drops"]["no_link_packets"] == 3
 
 
@@ -514,17 +515,20 @@ def test_the_sender_of_a_packet_that_is_too_big_is_told_once_in_a_while(size: in
         size, b"x"
     )
     client.submit([NO_OFFLOAD + packet] * 3, both.now_ns)
+    client.take_sends(both.now_ns)
     (delivery,) = client.take_deliveries()
     notice = b"".join(delivery)[len(NO_OFFLOAD) :]
     assert notice[12:20] == packet[16:20] + packet[12:16]
     assert (notice[9], notice[20:22], notice[26:28]) == (1, b"\x03\x04", struct.pack(">H", 1428))
     client.submit([NO_OFFLOAD + packet[:6] + b"\0" + packet[7:]], both.now_ns + SECOND)  # may be fragmented: not told
+    client.take_sends(both.now_ns + SECOND)
     assert client.take_deliveries() == []
 
 
 def test_in_tap_mode_nobody_is_told() -> None:
     both = pair("tuntap = tap")
     both.ends["client"].submit([NO_OFFLOAD + packets(1, 1500)[0]], both.now_ns)
+    both.ends["client"].take_sends(both.now_ns)
     assert both.ends["client"].take_deliveries() == []
 
 

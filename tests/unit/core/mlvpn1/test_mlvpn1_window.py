@@ -116,7 +116,7 @@ class NearPeer:
             self.core.socket_opened(link, (host, port + 1), None, self.now_ns)
             self.say(PacketType.AUTH, link, reply=NO_TIMESTAMP)
             self.say(PacketType.KEEPALIVE, link)
-        self.core.take_sends(0)
+        self.core.take_sends(self.now_ns)
         self.now_ns += FORGET_NS
 
     def say(self, kind: PacketType, link: str, reply: int | None = None) -> None:
@@ -134,7 +134,7 @@ class NearPeer:
     def sent(self) -> dict[str, int]:
         """Count the datagrams of packets sent since the last call, by link."""
         counts = {"a": 0, "b": 0}
-        for train in self.core.take_sends(0):
+        for train in self.core.take_sends(self.now_ns):
             for start in range(0, len(train.data), train.datagram_bytes):
                 header = mlvpn1.unpack(train.data, start, min(start + train.datagram_bytes, len(train.data)))
                 counts[train.link] += header.type == PacketType.DATA
@@ -167,7 +167,9 @@ def test_without_an_answer_the_clock_sends_what_waits() -> None:
         deadline_ns = peer.core.next_deadline_ns()
         assert deadline_ns is not None
         assert deadline_ns <= end_ns
-        peer.core.tick(deadline_ns)
+        peer.now_ns = max(peer.now_ns, deadline_ns)
+        peer.core.tick(peer.now_ns)
+        peer.sent()
 
 
 def test_what_is_too_much_to_wait_is_dropped_and_leaves_no_gap_in_the_numbers() -> None:
@@ -180,7 +182,7 @@ def test_what_is_too_much_to_wait_is_dropped_and_leaves_no_gap_in_the_numbers() 
     for _ in range(40):
         peer.now_ns += FORGET_NS
         peer.core.tick(peer.now_ns)
-        for train in peer.core.take_sends(0):
+        for train in peer.core.take_sends(peer.now_ns):
             header, data_seqs = mlvpn1.unpack_run(train.data, train.datagram_bytes) or (None, [])
             numbers += data_seqs if header else []
     assert sorted(numbers) == list(range(first, first + len(numbers)))
