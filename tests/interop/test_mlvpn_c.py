@@ -1,6 +1,6 @@
 """Our daemon against MLVPN 2.x, the C daemon, in network namespaces: each end of the tunnel in turn is ours.
 
-    MLVPN_C=/path/to/mlvpn pytest tests/interop        as root; MLVPN_C_SECONDS=300 for long transfers
+    MLVPN_C=/path/to/mlvpn pytest tests/interop        as root; MLVPN_C_SECONDS=600 for long transfers
 
 The C daemon is not part of this project: build it from its public source, and name the binary.
 """
@@ -12,16 +12,21 @@ import pwd
 import signal
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from bench import load
+from bench.systems import Running, install
 from mlvpn.lab.daemons import PASSWORD, Daemon, Tunnel, our_daemon
 from mlvpn.lab.measure import EchoProbes, TcpTransfer
 from mlvpn.lab.topology import Lab, LinkSpec
 
 C_DAEMON = os.environ.get("MLVPN_C", "")
 SECONDS = float(os.environ.get("MLVPN_C_SECONDS", "1.5"))
+STEADY_BPS = 6_000_000
+PING_INTERVAL_MS = 200
 LEAST_BPS = 20e6
 """Far below what either daemon reaches on a slow machine, far above what a stalled tunnel does."""
 
@@ -100,6 +105,28 @@ def test_ping_and_tcp_both_ways(ours: str, cleartext_data: int, tuntap: str) -> 
         for counter in ("sent_datagrams", "received_datagrams"):
             low, high = sorted(link[counter] for link in links)
             assert low > 0.7 * high, f"{counter} over two equal links"
+
+
+def test_nothing_is_lost_while_both_ends_send(ours: str) -> None:
+    install(load.PACKAGES)
+    seconds = max(SECONDS, 3.0)
+    with Lab([LinkSpec("one"), LinkSpec("two")]) as lab, tunnel(lab, ours) as made, ThreadPoolExecutor() as pool:
+        eventually(lambda: up_links(made, ours) == ["one", "two"], "both links up")
+        running = Running(made.address("server"), made.interface, [made.client, made.server])
+
+        def steady(down: bool) -> load.Bulk:
+            return load.bulk(
+                running, lab.client, lab.server, down=down, flows=1, seconds=seconds, rate_bps=STEADY_BPS
+            )
+
+        transfers = pool.map(steady, (False, True))
+        pings = EchoProbes(lab.client, made.address("server"), seconds=seconds, interval_ms=PING_INTERVAL_MS).wait()
+        assert all(transfer.rate_bps > 0.95 * STEADY_BPS for transfer in transfers)
+        assert len(pings.probes) >= seconds * 1000 / PING_INTERVAL_MS - 1
+        assert pings.lost == 0
+        status = end_of(made, ours).status()
+        assert {name: count for name, count in status["drops"].items() if count} == {}
+        assert [link["disconnects"] for link in status["links"]] == [0, 0]
 
 
 def test_over_ipv6_and_with_packets_of_the_full_mtu(ours: str) -> None:
