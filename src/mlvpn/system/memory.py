@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import ctypes
 
-KEEP_BYTES = 16 << 20
-"""Free memory kept at the top of the heap. With 4 MB a worker has 4 MB less after bulk TCP, and where datagrams come
-singly, each in a buffer of 64 KB, it needs a tenth more CPU time (bench.speed --rows plain, in turn)."""
+KEEP_BYTES = 4 << 20
+"""Free memory kept at the top of the heap. With 16 MB a worker has some MB more after bulk TCP and needs as much CPU
+time (bench.speed --rows bulk,plain, in turn)."""
 MAP_BYTES = 1 << 20
 """Only objects beyond this get pages of their own, which are given back at once."""
 
