@@ -115,9 +115,7 @@ def test_nothing_is_lost_while_both_ends_send(ours: str) -> None:
         running = Running(made.address("server"), made.interface, [made.client, made.server])
 
         def steady(down: bool) -> load.Bulk:
-            return load.bulk(
-                running, lab.client, lab.server, down=down, flows=1, seconds=seconds, rate_bps=STEADY_BPS
-            )
+            return load.bulk(running, lab.client, lab.server, down=down, flows=1, seconds=seconds, rate_bps=STEADY_BPS)
 
         transfers = pool.map(steady, (False, True))
         pings = EchoProbes(lab.client, made.address("server"), seconds=seconds, interval_ms=PING_INTERVAL_MS).wait()
