@@ -222,3 +222,15 @@ class Link:
         if count > 1:
             self._loss_seen = (self._loss_seen << count - 1 | (1 << count - 1) - 1) & _LOSS_MASK
             self._loss_newest = seq + count - 1
+
+
+def path_of(config: LinkConfig) -> tuple[object, ...]:
+    """What cannot change under an open socket."""
+    return (
+        config.bindhost,
+        config.bindport,
+        config.bindfib,
+        config.interface,
+        config.remotehost,
+        config.remoteport,
+    )

@@ -14,10 +14,11 @@ anew, so that neither a forged one nor a restart of the peer can hold up those t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 
 from mlvpn.core.mlvpn1.counters import Mlvpn1Counters
+from mlvpn.core.mlvpn1.link import Link
 
 MIN_CAPACITY = 4096
 """Packets. One wake-up may bring two thousand from one link before the other is looked at, which the ring of 64 that
@@ -138,3 +139,11 @@ class Resequencer:
                 self._expected += 1
             else:
                 self._counters.duplicate_packets += 1
+
+
+def longest_wait_ns(links: Iterable[Link]) -> int:
+    """Return how long a packet may wait for an earlier one: the slowest link's round trip, with its spread."""
+    measured = [link.srtt_ms + 4 * link.rttvar_ms for link in links if link.is_up and link.srtt_ms is not None]
+    if not measured:
+        return FIRST_BOUND_NS
+    return min(max(int(max(measured) * 1_000_000), MIN_BOUND_NS), FIRST_BOUND_NS)

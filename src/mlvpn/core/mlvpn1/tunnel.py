@@ -25,9 +25,9 @@ from mlvpn.core.interface import CoreSnapshot, Matching
 from mlvpn.core.mlvpn1.balance import rotation, weights
 from mlvpn.core.mlvpn1.counters import Mlvpn1Counters
 from mlvpn.core.mlvpn1.incoming import Fresh, Incoming
-from mlvpn.core.mlvpn1.link import KEEPALIVE_NS, NEW_SOCKET_AFTER_NS, SECOND_NS, TICK_NS, Link, LinkState
+from mlvpn.core.mlvpn1.link import KEEPALIVE_NS, NEW_SOCKET_AFTER_NS, SECOND_NS, TICK_NS, Link, LinkState, path_of
 from mlvpn.core.mlvpn1.outgoing import Outgoing
-from mlvpn.core.mlvpn1.resequencer import FIRST_BOUND_NS, MIN_BOUND_NS, Resequencer
+from mlvpn.core.mlvpn1.resequencer import Resequencer, longest_wait_ns
 from mlvpn.wire.mlvpn1 import READS_TRAINS, PacketType, password_key
 from mlvpn.wire.rejoin import ETHERNET_BYTES
 from mlvpn.wire.vnet import HEADER_BYTES as VNET_BYTES
@@ -331,7 +331,7 @@ class Mlvpn1Tunnel:
         links = list(self._links.values())
         self._outgoing.round_robin.assign(rotation(links, now_ns), weights(links))
         if self._resequencer is not None:
-            self._resequencer.bound_ns = _longest_wait_ns(links)
+            self._resequencer.bound_ns = longest_wait_ns(links)
 
     # Packets and log lines on their way out.
 
@@ -374,7 +374,7 @@ class Mlvpn1Tunnel:
         return Link(config, flow_id, now_ns)
 
     def _reconfigured(self, link: Link, config: LinkConfig, now_ns: int) -> Link:
-        if _path(link.config) != _path(config):
+        if path_of(link.config) != path_of(config):
             self._say_goodbye(link, now_ns)
             self._lose_socket(link, "its addresses were changed", now_ns)
         link.config = config
@@ -397,23 +397,3 @@ def _key(config: Config) -> bytes:
 def _resequencer(config: Config, counters: Mlvpn1Counters) -> Resequencer | None:
     size = config.general.reorder_buffer_size
     return Resequencer(size, counters) if size else None
-
-
-def _path(config: LinkConfig) -> tuple[object, ...]:
-    """What cannot change under an open socket."""
-    return (
-        config.bindhost,
-        config.bindport,
-        config.bindfib,
-        config.interface,
-        config.remotehost,
-        config.remoteport,
-    )
-
-
-def _longest_wait_ns(links: list[Link]) -> int:
-    """Return how long a packet may wait for an earlier one: the slowest link's round trip, with its spread."""
-    measured = [link.srtt_ms + 4 * link.rttvar_ms for link in links if link.is_up and link.srtt_ms is not None]
-    if not measured:
-        return FIRST_BOUND_NS
-    return min(max(int(max(measured) * 1_000_000), MIN_BOUND_NS), FIRST_BOUND_NS)
