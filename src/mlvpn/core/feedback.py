@@ -63,10 +63,12 @@ class LinkReceiver:
         self._delay_min_us: int | None = None
         self._reorder_ns = 0
 
-    def on_datagrams(self, lseq: int, count: int, delay_us: int, arrival_ns: int, size: int) -> None:
+    def on_datagrams(
+        self, lseq: int, count: int, delay_us: int, arrival_ns: int, size: int, spread_ns: int = 0
+    ) -> None:
         """Record ``count`` fresh datagrams of ``size`` bytes in all, numbered from ``lseq``; O(1) in order.
 
-        ``delay_us``: arrival - ts, modulo 2^32.
+        ``delay_us``: arrival - ts, modulo 2^32, of the first; the last came ``spread_ns`` later.
         """
         self.received_bytes += size
         self.received_datagrams += count
@@ -76,15 +78,15 @@ class LinkReceiver:
             if lseq > self.highest + 1:
                 self._open_gap(self.highest + 1, lseq - 1, arrival_ns)
             self.highest = last
-            self.last_arrival_ns = arrival_ns
-            self._note_delay(delay_us, arrival_ns)
+            self.last_arrival_ns = arrival_ns + spread_ns
+            self._note_delay(delay_us, arrival_ns, spread_ns)
         else:
             for late in range(lseq, last + 1):
                 self._close_gap(late, arrival_ns)
 
-    def _note_delay(self, delay_us: int, arrival_ns: int) -> None:
-        self._arrival_us = arrival_ns // 1000 % TS_MODULUS
-        self._delay_us = delay_us
+    def _note_delay(self, delay_us: int, arrival_ns: int, spread_ns: int) -> None:
+        self._arrival_us = (arrival_ns + spread_ns) // 1000 % TS_MODULUS
+        self._delay_us = (delay_us + spread_ns // 1000) % TS_MODULUS
         if self._delay_min_us is None or signed_us(delay_us - self._delay_min_us) < 0:
             self._delay_min_us = delay_us
 

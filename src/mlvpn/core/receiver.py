@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlvpn.burst import Opened
+from mlvpn.core.burst_io import ReceivedTrain
 from mlvpn.core.counters import TunnelCounters
 from mlvpn.core.feedback import feedback_interval_ns
 from mlvpn.core.link import Link
@@ -58,8 +59,8 @@ class Receiver:
         self._counters.replayed_datagrams += opened.count - len(fresh)
         return fresh
 
-    def on_data(self, link: Link, opened: Opened, fresh: Sequence[int], arrival_ns: int, now_ns: int) -> None:
-        """Take the ``fresh`` datagrams of ``opened``; raise PeerError if it is malformed.
+    def on_data(self, link: Link, opened: Opened, fresh: Sequence[int], train: ReceivedTrain, now_ns: int) -> None:
+        """Take the ``fresh`` datagrams of ``opened``, which came in ``train``; raise PeerError if it is malformed.
 
         Then it is recorded all the same: asking for it again would bring the same bytes.
         """
@@ -67,7 +68,7 @@ class Receiver:
             piece = read_piece(opened)
         except PeerError:
             for i in fresh:
-                self._record(link, opened.lseq + i, 1, opened.ts_us, len(opened.body) // opened.count, arrival_ns)
+                self._record(link, opened.lseq + i, 1, opened.ts_us, len(opened.body) // opened.count, train)
             raise
         if len(fresh) == opened.count:
             parts = [(opened.lseq, piece)]
@@ -76,18 +77,18 @@ class Receiver:
         datagram_bytes = piece.wire_bytes // piece.count
         for lseq, part in parts:
             size = piece.wire_bytes if part is piece else datagram_bytes
-            relative_us = self._record(link, lseq, part.count, opened.ts_us, size, arrival_ns)
-            self._order(link, part, relative_us, arrival_ns, now_ns)
+            relative_us = self._record(link, lseq, part.count, opened.ts_us, size, train)
+            self._order(link, part, relative_us, train, now_ns)
         if self.feedback_due_ns is None:
             self.feedback_due_ns = now_ns + feedback_interval_ns(link.estimator.rtt_min_ns)
         if link.receiver.gap_unreported:
             self.feedback_due_ns = min(self.feedback_due_ns, max(now_ns, self._feedback_sent_ns + GAP_FEEDBACK_NS))
 
-    def _order(self, link: Link, piece: Piece, relative_us: int, arrival_ns: int, now_ns: int) -> None:
+    def _order(self, link: Link, piece: Piece, relative_us: int, train: ReceivedTrain, now_ns: int) -> None:
         """Hand a piece to the resequencer; an equalised one is not released before its lane's hold is over."""
-        release_ns = arrival_ns
+        release_ns = train.arrival_ns
         if piece.lane:
-            link.receiver.note_mean_delay(relative_us)
+            link.receiver.note_mean_delay(relative_us + train.spread_ns // 2000)
             self._data_ns[link.number] = now_ns
         hold_ns = self._hold_ns[piece.lane]
         if piece.equalise and hold_ns:
@@ -100,16 +101,16 @@ class Receiver:
         for hold in holds:
             self._hold_ns[hold.lane % MAX_LANES] = min(hold.hold_us * 1000, MAX_HOLD_NS)
 
-    def on_control(self, link: Link, opened: Opened, arrival_ns: int) -> None:
+    def on_control(self, link: Link, opened: Opened, train: ReceivedTrain) -> None:
         """Record a control datagram; it asks for no feedback."""
-        self._record(link, opened.lseq, 1, opened.ts_us, len(opened.body) + OVERHEAD_BYTES, arrival_ns)
+        self._record(link, opened.lseq, 1, opened.ts_us, len(opened.body) + OVERHEAD_BYTES, train)
 
-    def _record(self, link: Link, lseq: int, count: int, sent_us: int, size: int, arrival_ns: int) -> int:
+    def _record(self, link: Link, lseq: int, count: int, sent_us: int, size: int, train: ReceivedTrain) -> int:
         """Enter an arrival in the link's record; return its one-way delay relative to the tunnel's reference."""
-        delay_us = (arrival_ns // 1000 - sent_us) % TS_MODULUS
+        delay_us = (train.arrival_ns // 1000 - sent_us) % TS_MODULUS
         if self._reference_us is None:
             self._reference_us = delay_us
-        link.receiver.on_datagrams(lseq, count, delay_us, arrival_ns, size)
+        link.receiver.on_datagrams(lseq, count, delay_us, train.arrival_ns, size, train.spread_ns)
         link.counters.received_datagrams += count
         link.counters.received_bytes += size
         return signed_us(delay_us - self._reference_us)

@@ -157,9 +157,9 @@ class NativeTunnel:
             self._challenge(link, train, now_ns)
         try:
             if opened.body and opened.body[0] >= 32:
-                self.receiver.on_data(link, opened, fresh, train.arrival_ns, now_ns)
+                self.receiver.on_data(link, opened, fresh, train, now_ns)
             else:
-                self.receiver.on_control(link, opened, train.arrival_ns)
+                self.receiver.on_control(link, opened, train)
                 self._receive_controls(link, opened.body, train, now_ns)
         except PeerError as error:
             self.counters.malformed_frames += opened.count

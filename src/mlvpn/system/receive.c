@@ -12,6 +12,8 @@
 #define TRAIN_BYTES 65535u /* as long as a train of the kernel's can be */
 #define MOST_MESSAGES 64u
 #define JOIN_WITHIN_NS 500000 /* as in join.py */
+#define STAMP_AT 12u /* the native protocol's time stamp: wire/header.py */
+#define STAMP_BYTES 4u
 #ifndef UDP_GRO
 #define UDP_GRO 104
 #endif
@@ -72,11 +74,17 @@ int receive_trains(int fd, uint8_t *arena, struct received_train *trains, size_t
     return found;
 }
 
+/* Whether two trains of one size left at the same moment. */
+static int left_together(const uint8_t *arena, const struct received_train *first, const struct received_train *next) {
+    return next->bytes >= STAMP_AT + STAMP_BYTES && first->datagram_bytes >= STAMP_AT + STAMP_BYTES &&
+           memcmp(arena + next->start + STAMP_AT, arena + first->start + STAMP_AT, STAMP_BYTES) == 0;
+}
+
 static int continues(const uint8_t *arena, const struct received_train *first, const struct received_train *next) {
     uint32_t size = first->datagram_bytes;
     int fits = next->datagram_bytes == size || (next->bytes <= next->datagram_bytes && next->datagram_bytes < size);
     return fits && first->bytes % size == 0 && next->bytes <= TRAIN_BYTES - first->bytes &&
-           next->arrival_ns <= first->arrival_ns + JOIN_WITHIN_NS &&
+           (next->arrival_ns <= first->arrival_ns + JOIN_WITHIN_NS || left_together(arena, first, next)) &&
            memcmp(next->source, first->source, sizeof next->source) == 0 && arena[next->start] == arena[first->start];
 }
 
@@ -89,6 +97,8 @@ size_t receive_join(uint8_t *arena, struct received_train *trains, size_t count)
         if (last && continues(arena, last, next)) {
             memcpy(arena + last->start + last->bytes, arena + next->start, next->bytes);
             last->bytes += next->bytes;
+            last->spread_ns = next->arrival_ns - last->arrival_ns;
+            if (last->spread_ns <= JOIN_WITHIN_NS) last->spread_ns = 0;
         } else {
             if (&trains[left] != next) trains[left] = *next;
             last = &trains[left++];

@@ -9,6 +9,7 @@
 /* One train: datagrams of `datagram_bytes` each, only the last may be shorter, at `start` in the arena. */
 struct received_train {
     int64_t arrival_ns;      /* of the first datagram, on the wall clock; 0: the kernel did not say */
+    int64_t spread_ns;       /* how much later the last one came, if they left at one moment */
     uint32_t start;
     uint32_t bytes;
     uint32_t datagram_bytes;

@@ -46,7 +46,7 @@ _IP_LEVELS = (socket.IPPROTO_IP, socket.IPPROTO_IPV6)
 _TIMESPEC = struct.Struct("@ll")
 _INT = struct.Struct("@i")
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size) + socket.CMSG_SPACE(_INT.size) + own_address.ANCILLARY_BYTES
-_RECORD = struct.Struct("@qIII28siiI20s")
+_RECORD = struct.Struct("@qqIII28siiI20s")
 """``struct received_train``"""
 _SOCKADDR_IN = struct.Struct("!2xH4s")
 _SOCKADDR_IN6 = struct.Struct("!2xHI16s")
@@ -163,14 +163,14 @@ class CReader(PythonReader):
         """Yield what one call has brought."""
         link, data = self._link, self._memory.data
         for record in _RECORD.iter_unpack(self._memory.records[: count * _RECORD.size]):
-            arrival_ns, start, size, datagram_bytes, source, own_level, *own = record
+            arrival_ns, spread_ns, start, size, datagram_bytes, source, own_level, *own = record
             native, address = self._sources.get(source) or self._learn(source)
             if own[1] and self._heard != (key := source + own[2]):
                 own_kind, own_bytes, own_data = own
                 self._own_addresses.heard(native, (own_level, own_kind, own_data[:own_bytes]))
                 self._heard = key
             yield ReceivedTrain(
-                link, address, data[start : start + size], datagram_bytes, clock.monotonic_ns(arrival_ns)
+                link, address, data[start : start + size], datagram_bytes, clock.monotonic_ns(arrival_ns), spread_ns
             )
 
     def _learn(self, source: bytes) -> tuple[Address, Address]:

@@ -41,12 +41,18 @@ TS_MODULUS = 1 << 32
 
 INDEX_AT = 8
 INDEX = struct.Struct(">I")
+STAMP_AT = 12
 
 
 def session_index(datagram: bytes) -> int:
     """Return the receiver index of a DATA or DATA_CLEAR datagram of at least HEADER_BYTES."""
     index: int = INDEX.unpack_from(datagram, INDEX_AT)[0]
     return index
+
+
+def stamp(datagram: bytes) -> bytes:
+    """Return the bytes of the time stamp of a DATA or DATA_CLEAR datagram of at least HEADER_BYTES."""
+    return datagram[STAMP_AT:HEADER_BYTES]
 
 
 def is_uniform(train: bytes, datagram_bytes: int) -> bool:

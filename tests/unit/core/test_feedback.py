@@ -42,6 +42,14 @@ def test_a_train_in_order_misses_nothing() -> None:
     assert (report.delay_us, report.delay_min_us) == (9, 7)
 
 
+def test_of_a_train_that_came_slowly_first_and_last_count() -> None:
+    receiver = LinkReceiver()
+    receiver.on_datagrams(0, 4, 7, NOW_NS, 4000, spread_ns=3 * NS_PER_MS)
+    report = receiver.report(3, NOW_NS)
+    assert (report.delay_min_us, report.delay_us) == (7, 3007)
+    assert report.arrival_us == (NOW_NS + 3 * NS_PER_MS) // 1000 == receiver.last_arrival_ns // 1000
+
+
 def test_the_first_datagram_says_nothing_about_those_before() -> None:
     receiver = LinkReceiver()
     arrive(receiver, 100)

@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 
 from mlvpn.core.burst_io import ReceivedTrain
 from mlvpn.system.join import JOIN_WITHIN_NS, join_neighbours
+from mlvpn.wire.header import STAMP_AT
 
 A, B = ("10.0.0.1", 1), ("10.0.0.2", 2)
 
 
-def datagram(size: int, source: tuple[str, int] = A, at_ns: int = 0, first: int = 4) -> ReceivedTrain:
-    return ReceivedTrain("dsl", source, bytes((first,)) + bytes(size - 1), size, at_ns)
+def datagram(size: int, source: tuple[str, int] = A, at_ns: int = 0, first: int = 4, left_us: int = 0) -> ReceivedTrain:
+    data = bytes((first,)) + bytes(STAMP_AT - 1) + left_us.to_bytes(4, "big") + bytes(size)
+    return ReceivedTrain("dsl", source, data[:size], size, at_ns)
 
 
 def test_equal_neighbours_become_one_train_and_a_shorter_one_ends_it() -> None:
@@ -21,8 +23,18 @@ def test_equal_neighbours_become_one_train_and_a_shorter_one_ends_it() -> None:
 
 
 def test_other_sources_types_and_times_stay_apart() -> None:
-    apart = [datagram(1400), datagram(1400, B), datagram(1400, B, first=1), datagram(1400, B, JOIN_WITHIN_NS + 1, 1)]
+    apart = [datagram(1400), datagram(1400, B), datagram(1400, B, first=1)]
+    apart.append(datagram(1400, B, JOIN_WITHIN_NS + 1, first=1, left_us=1))
     assert join_neighbours(apart) == apart
+
+
+def test_what_left_at_one_moment_is_joined_however_slowly_it_came() -> None:
+    slow = [datagram(1400, at_ns=number * 600_000, left_us=7) for number in range(4)]
+    [train] = join_neighbours(slow)
+    assert (len(train.data), train.arrival_ns, train.spread_ns) == (4 * 1400, 0, 1_800_000)
+    too_short_for_a_stamp = [datagram(STAMP_AT, at_ns=number * 600_000) for number in range(2)]
+    assert join_neighbours(too_short_for_a_stamp) == too_short_for_a_stamp
+    assert [(one.arrival_ns, one.spread_ns) for one in train.singles()] == [(1_800_000, 0)] * 4, "none too early"
 
 
 def test_a_train_stays_as_short_as_those_of_the_kernel() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mlvpn.core.burst_io import ReceivedTrain
 from mlvpn.system.join import JOIN_WITHIN_NS, join_neighbours
 from mlvpn.system.receive import KERNEL, MESSAGES
+from mlvpn.wire.header import STAMP_AT
 
 MESSAGE_BYTES = 65_536
 
@@ -27,9 +28,10 @@ class Message(NamedTuple):
     arrival_ns: int
 
 
-def message(first: int, size: int, count: int, short: int, source: str, arrival_ns: int) -> Message:
+def message(first: int, size: int, count: int, short: int, source: str, arrival_ns: int, left_us: int = 0) -> Message:
     """Return ``count`` datagrams of ``size`` bytes and perhaps a shorter one."""
-    data = bytes([first]) + bytes(size * count - 1 + min(short, size - 1))
+    bytes_in_all = size * count + min(short, size - 1)
+    data = (bytes([first]) + bytes(STAMP_AT - 1) + left_us.to_bytes(4, "big") + bytes(bytes_in_all))[:bytes_in_all]
     return Message(data, size if len(data) > size else len(data), source, arrival_ns)
 
 
@@ -52,6 +54,7 @@ def joined_in_c(messages: list[Message]) -> list[ReceivedTrain]:
             ffi.buffer(arena)[trains[at].start : trains[at].start + trains[at].bytes],
             trains[at].datagram_bytes,
             trains[at].arrival_ns,
+            trains[at].spread_ns,
         )
         for at in range(count)
     ]
@@ -67,11 +70,12 @@ _messages = st.lists(
     st.builds(
         message,
         st.sampled_from([1, 4]),
-        st.sampled_from([5, 6, 30_000]),
+        st.sampled_from([5, 6, 16, 30_000]),
         st.integers(1, 2),
         st.integers(0, 3),
         st.sampled_from("AB"),
         st.integers(1, 2 * JOIN_WITHIN_NS),
+        st.integers(0, 1),
     ),
     max_size=12,
 )
