@@ -11,9 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mlvpn.burst import Sealer
+from mlvpn.core.burst_io import Train
 from mlvpn.core.packet import Packet
 from mlvpn.wire.frame import DATA_HEAD, GSEQ_MODULUS, SLICE_HEAD, Kind, first_byte
 from mlvpn.wire.header import OVERHEAD_BYTES
+
+JOINED_BYTES = 16 << 10
+"""Runs are put together to trains of this length: twice as long ones are hardly cheaper, and are copied once more."""
 
 SealedTrain = tuple[bytes, int]
 """Datagrams back to back, and the length of each but perhaps the last."""
@@ -101,6 +105,16 @@ def build_bodies(items: Iterable[bytes], lane: int, equalise: bool, gseq: int, b
         DATA_HEAD.pack(first, (gseq + number) % GSEQ_MODULUS) + b"".join(group) for number, group in enumerate(groups)
     ]
     return BodyRun(bodies, first, gseq)
+
+
+def continues(last: Train, train: Train) -> bool:
+    """Say whether one system call can take both: to one address, all of one size but the very last."""
+    return (
+        train[:2] == last[:2]
+        and train.datagram_bytes == last.datagram_bytes
+        and not len(last.data) % last.datagram_bytes
+        and len(last.data) + len(train.data) <= JOINED_BYTES
+    )
 
 
 def cut_train(data: bytes, datagram_bytes: int) -> list[SealedTrain]:
