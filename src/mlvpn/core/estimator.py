@@ -6,7 +6,8 @@ The method is explained in docs/bonding.md, sections 3.1 and 3.2.
 * **Rate sample**: bytes received between two reports at least ``WINDOW_NS`` apart, over the longer of the times between
   their departures and their arrivals (draft-cheng-iccrg-delivery-rate-estimation).
 * **Capacity or lower bound?** Where a queue stood all the time and grew, the link was busy and the sample *is* the
-  capacity: it moves the estimate either way. Else it only shows that the link can do at least this.
+  capacity: it moves the estimate either way. Else, or where so little was sent that the queue is somebody else's, it
+  only shows that the link can do at least this.
 * **Delay**: the clocks' offset is unknown but the same on all links, so only differences are used: to the link's own
   base (least delay of the last 10 s) for its queue, to the other links for the scheduler.
 * **Loss**: is congestion only where it comes with a rate below what was sent.
@@ -35,6 +36,9 @@ STRETCHED_RATIO = 1.02
 the capacity: what comes out is what the pace lets in, and following it would follow ourselves down."""
 FAR_BELOW_RATIO = 0.85
 """Cruising sends at least 0.92 of the estimate: so much less coming out is the link's doing."""
+LITTLE_RATIO = 1 / 16
+"""Less than this part of what a link can do makes no queue there: one that grows is somebody else's, and says nothing
+of what we could have."""
 BASE_BUCKET_NS = 1 * NS_PER_S
 BASE_BUCKETS = 10
 """The base delay is the least of the last ten seconds: a route that grew longer is believed after that."""
@@ -151,6 +155,11 @@ class Estimator:
         """What came out of the link in the newest sample, while it came: a queue that empties brings it sooner."""
         return self.rate_bps / min(self.stretch_ratio, 1.0)
 
+    @property
+    def sends_little(self) -> bool:
+        """Whether so little was sent in the newest sample that it makes no queue."""
+        return not self.held_back and self.rate_bps < LITTLE_RATIO * self.capacity_bps
+
     def keep_base(self, now_ns: int) -> None:
         """Let the base delay not be forgotten: somebody else keeps the queue from running empty."""
         if self.base_delay_ns is not None:
@@ -198,11 +207,15 @@ class Estimator:
 
     def _is_capacity(self, sample: _Sample) -> bool:
         """Say whether the link was full. Whether a jittery one was cannot be seen unless it got all it could take."""
-        if not sample.is_busy or (self.jitter.is_jittery and not self.held_back):
+        if not sample.is_busy or not (self.held_back or self._may_be_ours(sample)):
             return False
         return sample.stretch_ratio > STRETCHED_RATIO or (
             self.held_back and sample.level_bps < FAR_BELOW_RATIO * self.capacity_bps
         )
+
+    def _may_be_ours(self, sample: _Sample) -> bool:
+        """Say whether the queue may have grown by what was sent, though that was less than pacing lets out."""
+        return not self.jitter.is_jittery and sample.level_bps >= LITTLE_RATIO * self.capacity_bps
 
     def _note_delay(self, report: LinkReport, reference_us: int, now_ns: int) -> None:
         """Update base, queue and jitter."""

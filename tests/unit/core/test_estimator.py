@@ -47,6 +47,10 @@ class Path:
             if arrival_ns - self._report_ns >= REPORT_EVERY_NS:
                 self._report(arrival_ns, since_us)
 
+    def occupy(self, duration_ns: int) -> None:
+        """Let somebody else lengthen the queue."""
+        self._free_ns = max(self._free_ns, self.now_ns) + duration_ns
+
     def _arrive(self, arrival_ns: int) -> None:
         self._received += 1
         self._delays_us.append(((arrival_ns - self.now_ns) // 1000 + self.offset_us) % TS_MODULUS)
@@ -105,6 +109,18 @@ def test_a_link_that_became_slower_than_what_it_is_asked_for_is_believed_though_
     path.send(15e6, NS_PER_S, held_back=False)
     assert path.estimator.saturated
     assert path.estimator.capacity_bps == pytest.approx(10e6, rel=0.05)
+
+
+def test_somebody_elses_queue_is_no_measure_of_a_link_that_is_hardly_used() -> None:
+    path = Path(50e6)
+    path.send(55e6, NS_PER_S, held_back=True)
+    path.send(0.8e6, NS_PER_S, held_back=False)
+    for _ in range(40):
+        path.occupy(21 * NS_PER_MS)
+        path.send(0.8e6, 20 * NS_PER_MS, held_back=False)
+    assert path.estimator.stretched
+    assert path.estimator.sends_little
+    assert path.estimator.capacity_bps == pytest.approx(50e6, rel=0.05)
 
 
 def test_a_burst_into_an_idle_link_is_no_measure_of_it() -> None:
