@@ -91,6 +91,22 @@ def test_who_gave_up_nothing_and_who_cannot_tell_claim_nothing(reason: str) -> N
     assert see(pacer, estimate, 0.5 * RATE_BPS, 1.0) == Phase.DRAIN
 
 
+def test_a_queue_on_an_unused_link_is_a_rivals_once_ours_must_have_left() -> None:
+    pacer, estimate = draining()
+    estimate.held_back = False
+    assert see(pacer, estimate, 0.01 * RATE_BPS, 1.0, 140) == Phase.DRAIN
+    assert see(pacer, estimate, 0.01 * RATE_BPS, 1.0, 160) == Phase.COMPETE
+
+
+def test_the_target_of_a_link_that_others_use_is_not_that_of_a_slow_one() -> None:
+    """Two datagrams of what is left to us would be a long queue: we would cruise behind somebody else's for ever."""
+    pacer, estimate = draining()
+    estimate.queue_ns = 0
+    assert see(pacer, estimate, RATE_BPS, 1.0) == Phase.CRUISE
+    estimate.capacity_bps, estimate.queue_ns = 0.02 * RATE_BPS, 30 * NS_PER_MS
+    assert see(pacer, estimate, 0.02 * RATE_BPS, 1.0, 200) == Phase.DRAIN
+
+
 def competing() -> tuple[Pacer, Estimator]:
     pacer, estimate = draining()
     assert see(pacer, estimate, 0.5 * RATE_BPS, 1.0) == Phase.COMPETE
