@@ -35,6 +35,22 @@ def test_tunnel_and_foreign_flow_share_a_link(foreign: Cubic | Bbr) -> None:
     assert LEAST_SHARE_RATIO < other_bps / carried_bps < 1 - LEAST_SHARE_RATIO
 
 
+def test_one_of_two_links_is_shared_though_it_is_far_behind_by_the_foreign_queue() -> None:
+    """The other link looks 60 to 100 ms faster for as long as the foreign flow is there."""
+    sim = Simulator([sim_link("a", 6e6, 15 * MS), sim_link("b", 4e6, 25 * MS)])
+    sim.run(SECOND)
+    connect_flows(sim, TcpFlow(sim, False, Cubic()))
+    sim.run(3 * SECOND)
+    other = ForeignFlow(sim, sim.links["b"], False, Cubic())
+    sim.run(6 * SECOND)
+    path, start_ns = sim.links["b"].up, sim.now_ns
+    before_bytes = path.carried_bytes
+    sim.run(6 * SECOND)
+    carried_bps = (path.carried_bytes - before_bytes) * 8e9 / (sim.now_ns - start_ns)
+    other_bps = other.rate_bps(start_ns, sim.now_ns) * (SEGMENT_BYTES + 40) / SEGMENT_BYTES
+    assert 0.2 < other_bps / carried_bps < 0.8
+
+
 def test_the_queue_is_short_again_when_the_foreign_flow_has_gone() -> None:
     sim, flow, other = beside(Cubic())
     pacer = sim.client.tunnel.links[0].pacer

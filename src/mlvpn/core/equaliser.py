@@ -8,6 +8,7 @@ at the far end; the flow's round trip stays as it was, and no rate is lost.
 
     packets wait longer than RESERVE_NS: raise by part of what is too long --> ... --> the slow link's delay: it joins
     shorter, and no slower link has joined yet: lower as far
+    the slow link is nearer, or gone, for a second: lower as far
     the links without the slowest are not full: lower by as much as is lacking
     no longer busy: 0
 
@@ -63,6 +64,9 @@ class Equaliser:
     def __init__(self) -> None:
         self._updated_ns = 0
         self._busy_ns = 0
+        self._wanted_ns = self._wanted_before_ns = 0
+        """The longest hold that had a use since ``_wanted_since_ns``, and in the time before."""
+        self._wanted_since_ns = 0
         self._told: dict[int, int] = {}
         self._told_ns = 0
 
@@ -75,11 +79,19 @@ class Equaliser:
         total_bps = sum(flow.rate_bps for flow in flows)
         if total_bps >= BUSY_RATIO * _capacity_bps(behind, MIN_SPREAD_NS):
             self._busy_ns = now_ns
+        self._note_wanted(_wanted_ns(behind), now_ns)
         holds: dict[int, int] = {}
         for flow in flows:
             self._judge(flow, total_bps, behind, now_ns)
             holds[flow.lane] = min(flow.hold_ns, holds.get(flow.lane, flow.hold_ns))
         return self._changes(holds, now_ns)
+
+    def _note_wanted(self, wanted_ns: int, now_ns: int) -> None:
+        """Remember for a second or two which hold had a use: a link that is suspected for a moment, or loses much while
+        somebody else fills it to the brim, is back long before another hold could be built up."""
+        if now_ns - self._wanted_since_ns > CALM_NS:
+            self._wanted_before_ns, self._wanted_ns, self._wanted_since_ns = self._wanted_ns, 0, now_ns
+        self._wanted_ns = max(self._wanted_ns, wanted_ns)
 
     def _judge(self, flow: Flow, total_bps: float, behind: _Behind, now_ns: int) -> None:
         """Measure a flow's rate and waiting once per round trip, and move its hold accordingly."""
@@ -90,7 +102,7 @@ class Equaliser:
         excess_ns = flow.waited_byte_ns / max(flow.rate_bytes, 1) - RESERVE_NS
         flow.rate_bps = flow.rate_bytes * 8e9 / span_ns
         flow.judged_ns, flow.rate_bytes, flow.waited_byte_ns = now_ns, 0, 0
-        wanted_ns = _wanted_ns(behind)
+        wanted_ns = max(self._wanted_ns, self._wanted_before_ns)
         flow.hold_ns = min(flow.hold_ns, wanted_ns)
         filled = total_bps / _without_slowest_bps(behind, flow.hold_ns)
         lacks = self._lacks(flow, filled)

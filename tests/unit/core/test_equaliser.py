@@ -92,6 +92,16 @@ def test_a_hold_goes_back_by_as_much_as_the_links_are_not_filled(joined: Bond) -
     assert joined.run(0.7) == pytest.approx(0.7 * (hold_ms + 20) - 20, abs=4)
 
 
+def test_a_link_that_is_missing_for_a_moment_does_not_cost_the_hold(joined: Bond) -> None:
+    hold_ms = joined.run(1.3, WAIT_NS)
+    slow = joined.links.pop()
+    assert joined.run(FULL, WAIT_NS, 3) == pytest.approx(hold_ms, abs=3)
+    joined.links.append(slow)
+    assert joined.run(1.3, WAIT_NS) == pytest.approx(hold_ms, abs=3)
+    joined.links.pop()
+    assert joined.run(FULL, WAIT_NS, 20) == 0
+
+
 def test_a_pause_leaves_the_hold_as_it_is(joined: Bond) -> None:
     """BBR measures its round trip in it, and must find the one it is to live with."""
     hold_ms = joined.run(FULL, RESERVE_NS)
