@@ -153,6 +153,23 @@ def test_damaged_datagrams_are_counted_and_do_nothing(harm: str) -> None:
     check_unharmed(sim, ledger, streams)
 
 
+@pytest.mark.parametrize("byte", [0, 8, 20], ids=["type", "session", "body"])
+def test_forged_datagrams_around_a_train_do_not_take_it_along(byte: int) -> None:
+    """The kernel joins what comes from one address, whoever has sent it."""
+    sim, _, _ = busy()
+    trains = recorded(sim)
+    sim.run(200 * MS)
+    train = next(one for sender, one in trains if sender.is_client and len(one.data) == one.datagram_bytes > 1000)
+    forged = bytearray(train.data)
+    forged[byte] ^= 0x40
+    counters, source = sim.server.tunnel.counters, ("10.0.0.1", 40000)
+    before = dropped(sim.server), counters.replayed_datagrams
+    data = bytes(forged) + train.data + bytes(forged)
+    sim.server.tunnel.receive(ReceivedTrain(train.link, source, data, train.datagram_bytes, sim.now_ns), sim.now_ns)
+    assert dropped(sim.server) == before[0] + 2
+    assert counters.replayed_datagrams == before[1] + 1, "the genuine one is known"
+
+
 def dropped(end: End) -> int:
     counters = end.tunnel.counters
     causes = counters.unauthentic_datagrams + counters.unknown_type_datagrams + counters.unknown_index_datagrams

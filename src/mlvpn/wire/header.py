@@ -42,6 +42,7 @@ TS_MODULUS = 1 << 32
 INDEX_AT = 8
 INDEX = struct.Struct(">I")
 STAMP_AT = 12
+_SHARED_AT = (0, *range(INDEX_AT, INDEX_AT + INDEX.size))
 
 
 def session_index(datagram: bytes) -> int:
@@ -56,10 +57,10 @@ def stamp(datagram: bytes) -> bytes:
 
 
 def is_uniform(train: bytes, datagram_bytes: int) -> bool:
-    """Say whether the first and the last datagram of a train are of one type and one session."""
-    last = (len(train) - 1) // datagram_bytes * datagram_bytes
-    index, last_index = (train[at + INDEX_AT : at + INDEX_AT + INDEX.size] for at in (0, last))
-    return train[0] == train[last] and index == last_index and datagram_bytes >= HEADER_BYTES
+    """Say whether all datagrams of a train are of one type and one session: nobody's else may share their fate."""
+    count = -(-len(train) // datagram_bytes)
+    same = (train[at::datagram_bytes] == train[at : at + 1] * count for at in _SHARED_AT)
+    return datagram_bytes >= HEADER_BYTES and all(same)
 
 
 def ts_us(now_ns: int) -> int:
