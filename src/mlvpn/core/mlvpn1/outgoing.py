@@ -100,6 +100,11 @@ class Outgoing:
         trains, self._trains = self._trains, []
         return trains
 
+    def finish(self, links: dict[str, Link], now_ns: int) -> None:
+        """Send what has room; nothing waits any longer."""
+        self._pump(links, now_ns)
+        self._drop_excess(0)
+
     @property
     def queued_packets(self) -> int:
         """How many packets wait for room."""
@@ -157,7 +162,7 @@ class Outgoing:
                 queue.appendleft((pinned, packets[placed:]))
         for run in self._outbox.take():
             self._send_run(run, now_ns)
-        self._drop_excess()
+        self._drop_excess(QUEUE_PACKETS)
 
     def _find_room(self, links: dict[str, Link], now_ns: int) -> None:
         """Learn how much each link takes. Packets stay in their order, so all wait for the link that has no room."""
@@ -185,11 +190,11 @@ class Outgoing:
                     return placed + 1
         return len(packets)
 
-    def _drop_excess(self) -> None:
+    def _drop_excess(self, most_packets: int) -> None:
         """Drop the newest of what waits, as a full device queue would; it has no numbers yet, so it leaves no gap."""
-        while self._queued_packets > QUEUE_PACKETS:
+        while self._queued_packets > most_packets:
             pinned, packets = self._queue.pop()
-            kept = packets[: QUEUE_PACKETS - self._queued_packets]
+            kept = packets[: most_packets - self._queued_packets]
             dropped = len(packets) - len(kept)
             self._counters.queue_full_packets += dropped
             self._queued_packets -= dropped
