@@ -27,15 +27,15 @@ class ReceivedTrain(NamedTuple):
     datagram_bytes: int
     arrival_ns: int
     """When the kernel had its first datagram, on the monotonic clock that ``now_ns`` uses."""
-    spread_ns: int = 0
-    """How much later the last one came; not 0 only if all have left at one moment (their time stamps are the same)."""
+    stretch_ns: int = 0
+    """How much later the last one came, if it left with the first (their time stamps are the same); else 0."""
 
     def singles(self) -> Iterator[ReceivedTrain]:
         """Yield each datagram as a train of its own; none is taken for earlier than it was."""
-        arrival_ns = self.arrival_ns + self.spread_ns
+        arrival_ns = self.arrival_ns + self.stretch_ns
         for at in range(0, len(self.data), self.datagram_bytes):
             part = self.data[at : at + self.datagram_bytes]
-            yield self._replace(data=part, datagram_bytes=len(part), arrival_ns=arrival_ns, spread_ns=0)
+            yield self._replace(data=part, datagram_bytes=len(part), arrival_ns=arrival_ns, stretch_ns=0)
 
 
 class Train(NamedTuple):

@@ -93,7 +93,9 @@ class Equaliser:
         """Remember for a second or two which hold had a use: a link that is suspected for a moment, or loses much while
         somebody else fills it to the brim, is back long before another hold could be built up."""
         if now_ns - self._wanted_since_ns > CALM_NS:
-            self._wanted_before_ns, self._wanted_ns, self._wanted_since_ns = self._wanted_ns, 0, now_ns
+            is_recent = now_ns - self._wanted_since_ns < 2 * CALM_NS
+            self._wanted_before_ns = self._wanted_ns if is_recent else 0
+            self._wanted_ns, self._wanted_since_ns = 0, now_ns
         self._wanted_ns = max(self._wanted_ns, wanted_ns)
 
     def _judge(self, flow: Flow, total_bps: float, behind: _Behind, now_ns: int) -> None:

@@ -89,6 +89,8 @@ class _Mark(NamedTuple):
 class _Sample(NamedTuple):
     """What the bytes between two reports say."""
 
+    sent_bps: float
+    """What was sent."""
     proven_bps: float
     """What the link has certainly done."""
     level_bps: float
@@ -108,6 +110,8 @@ class Estimator:
         self.capacity_bps = float(INITIAL_BPS)
         self.rate_bps = 0.0
         """The newest rate sample."""
+        self.sent_bps = 0.0
+        """How fast its bytes had left."""
         self.held_back = False
         """Whether all through the newest sample there was more to send than pacing let out."""
         self.saturated = False
@@ -158,7 +162,7 @@ class Estimator:
     @property
     def sends_little(self) -> bool:
         """Whether so little was sent in the newest sample that it makes no queue."""
-        return not self.held_back and self.rate_bps < LITTLE_RATIO * self.capacity_bps
+        return not self.held_back and self.sent_bps < LITTLE_RATIO * self.capacity_bps
 
     def keep_base(self, now_ns: int) -> None:
         """Let the base delay not be forgotten: somebody else keeps the queue from running empty."""
@@ -196,7 +200,7 @@ class Estimator:
         sample = self._rate_sample(report)
         if sample is None:
             return
-        self.rate_bps, self.stretch_ratio = sample.proven_bps, sample.stretch_ratio
+        self.rate_bps, self.stretch_ratio, self.sent_bps = sample.proven_bps, sample.stretch_ratio, sample.sent_bps
         self.held_back = limited_since_us is not None and signed_us(sample.since_us - limited_since_us) >= 0
         self.saturated = self._is_capacity(sample)
         if self.saturated:
@@ -207,15 +211,12 @@ class Estimator:
 
     def _is_capacity(self, sample: _Sample) -> bool:
         """Say whether the link was full. Whether a jittery one was cannot be seen unless it got all it could take."""
-        if not sample.is_busy or not (self.held_back or self._may_be_ours(sample)):
+        queue_may_be_ours = self.held_back or not (self.jitter.is_jittery or self.sends_little)
+        if not sample.is_busy or not queue_may_be_ours:
             return False
         return sample.stretch_ratio > STRETCHED_RATIO or (
             self.held_back and sample.level_bps < FAR_BELOW_RATIO * self.capacity_bps
         )
-
-    def _may_be_ours(self, sample: _Sample) -> bool:
-        """Say whether the queue may have grown by what was sent, though that was less than pacing lets out."""
-        return not self.jitter.is_jittery and sample.level_bps >= LITTLE_RATIO * self.capacity_bps
 
     def _note_delay(self, report: LinkReport, reference_us: int, now_ns: int) -> None:
         """Update base, queue and jitter."""
@@ -262,6 +263,7 @@ class Estimator:
         level_span_us = sent_span_us + mark.level_us - first.level_us if self.jitter.is_jittery else arrival_span_us
         bits = (mark.received_bytes - first.received_bytes) * 8e6
         return _Sample(
+            bits / max(sent_span_us, 1),
             bits / max(sent_span_us, arrival_span_us, level_span_us),
             bits / max(sent_span_us, level_span_us, 1),
             first.sent_us,

@@ -49,7 +49,6 @@ class LinkReceiver:
         self.highest = -1
         self.received_bytes = 0
         self.received_datagrams = 0
-        self.last_arrival_ns = 0
         self.fresh = False
         """Whether something came since the last report."""
         self.gap_unreported = False
@@ -64,29 +63,28 @@ class LinkReceiver:
         self._reorder_ns = 0
 
     def on_datagrams(
-        self, lseq: int, count: int, delay_us: int, arrival_ns: int, size: int, spread_ns: int = 0
+        self, lseq: int, count: int, delay_us: int, arrival_ns: int, size: int, stretch_ns: int = 0
     ) -> None:
         """Record ``count`` fresh datagrams of ``size`` bytes in all, numbered from ``lseq``; O(1) in order.
 
-        ``delay_us``: arrival - ts, modulo 2^32, of the first; the last came ``spread_ns`` later.
+        ``delay_us``: arrival - ts, modulo 2^32, of the first; the last came ``stretch_ns`` later.
         """
         self.received_bytes += size
         self.received_datagrams += count
         self.fresh = True
-        last = lseq + count - 1
+        last, last_ns = lseq + count - 1, arrival_ns + stretch_ns
         if lseq > self.highest:
             if lseq > self.highest + 1:
-                self._open_gap(self.highest + 1, lseq - 1, arrival_ns)
+                self._open_gap(self.highest + 1, lseq - 1, last_ns)
             self.highest = last
-            self.last_arrival_ns = arrival_ns + spread_ns
-            self._note_delay(delay_us, arrival_ns, spread_ns)
+            self._note_delay(delay_us, last_ns, stretch_ns)
         else:
             for late in range(lseq, last + 1):
-                self._close_gap(late, arrival_ns)
+                self._close_gap(late, last_ns)
 
-    def _note_delay(self, delay_us: int, arrival_ns: int, spread_ns: int) -> None:
-        self._arrival_us = (arrival_ns + spread_ns) // 1000 % TS_MODULUS
-        self._delay_us = (delay_us + spread_ns // 1000) % TS_MODULUS
+    def _note_delay(self, delay_us: int, last_ns: int, stretch_ns: int) -> None:
+        self._arrival_us = last_ns // 1000 % TS_MODULUS
+        self._delay_us = (delay_us + stretch_ns // 1000) % TS_MODULUS
         if self._delay_min_us is None or signed_us(delay_us - self._delay_min_us) < 0:
             self._delay_min_us = delay_us
 

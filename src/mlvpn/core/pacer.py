@@ -3,13 +3,11 @@
 The sender keeps each link's own queue at a few milliseconds (``Estimator.queue_target_ns``): long enough that the link
 never idles while there is something to send, short enough that nobody notices. States and gains: docs/bonding.md 3.3.
 
-    STARTUP --queue answers, or the rate stops growing--> CRUISE --queue > 2 targets--> DRAIN --queue <= target-->
-    CRUISE
-                                                            |  ^                           |  ^
-                                 base delay not seen for 8 s|  |base seen, or two round    |  |time to
-                                                            v  |trips                      v  |look again
-                                                           REFRESH     somebody takes what COMPETE
-                                                                       the drain gives up
+    STARTUP --queue answers, or the rate stops growing--> CRUISE
+    CRUISE  --queue > 2 targets--> DRAIN --queue <= target--> CRUISE
+    CRUISE  --base delay not seen for 8 s--> REFRESH --base seen, or two round trips--> CRUISE
+    DRAIN   --somebody takes what it gives up, or has filled the queue of an unused link--> COMPETE
+    COMPETE --time to look again--> DRAIN
 
 Owns the pace, the tokens and the bound in flight. Does not own what is measured (`estimator`) or what is sent.
 """
@@ -141,7 +139,7 @@ class Pacer:
         ``wanted``: more waits than pacing lets out. ``may_refresh``: no other link is in REFRESH. ``lost``: the report
         that brought the estimates names something missing.
         """
-        if not estimate.sends_little:
+        if wanted or not estimate.sends_little:
             self._sent_much_ns = now_ns
         self._change_phase(estimate, wanted, may_refresh, now_ns)
         if self.phase == Phase.COMPETE:

@@ -86,13 +86,14 @@ class Receiver:
 
     def _order(self, link: Link, piece: Piece, relative_us: int, train: ReceivedTrain, now_ns: int) -> None:
         """Hand a piece to the resequencer; an equalised one is not released before its lane's hold is over."""
-        release_ns = train.arrival_ns
+        release_ns = train.arrival_ns + train.stretch_ns
         if piece.lane:
-            link.receiver.note_mean_delay(relative_us + train.spread_ns // 2000)
+            link.receiver.note_mean_delay(relative_us + train.stretch_ns // 2000)
             self._data_ns[link.number] = now_ns
         hold_ns = self._hold_ns[piece.lane]
         if piece.equalise and hold_ns:
-            release_ns += max(hold_ns - int((relative_us - self._fastest_us) * 1000), 0)
+            held_ns = hold_ns - int((relative_us - self._fastest_us) * 1000)
+            release_ns = max(train.arrival_ns + held_ns, release_ns)
         self.resequencer.accept(piece, release_ns, now_ns)
 
     def on_hold(self, holds: Sequence[Hold], now_ns: int) -> None:
@@ -110,7 +111,7 @@ class Receiver:
         delay_us = (train.arrival_ns // 1000 - sent_us) % TS_MODULUS
         if self._reference_us is None:
             self._reference_us = delay_us
-        link.receiver.on_datagrams(lseq, count, delay_us, train.arrival_ns, size, train.spread_ns)
+        link.receiver.on_datagrams(lseq, count, delay_us, train.arrival_ns, size, train.stretch_ns)
         link.counters.received_datagrams += count
         link.counters.received_bytes += size
         return signed_us(delay_us - self._reference_us)

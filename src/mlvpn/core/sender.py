@@ -56,7 +56,7 @@ that of a moment shortly before its departure."""
 TURN_NS = NS_PER_MS * 2 // 5
 """A link that may send takes so much of its rate for each of the links in use, if need be on credit. Trains cost more
 than datagrams, and the more links there are, the shorter they would be: sixteen links of 20 Mbit/s sent one datagram at
-a time and carried a quarter of their sum. With two links it is less than the daemon sleeps."""
+a time and carried a quarter of their sum. With two links it is as long as the daemon rests."""
 TURN_BYTES = 8 << 10
 """And no more than this: longer trains are not cheaper enough."""
 DUPLICATE_TRIES = 2

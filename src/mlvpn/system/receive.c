@@ -11,7 +11,8 @@
 #define MESSAGE_BYTES 65536u
 #define TRAIN_BYTES 65535u /* as long as a train of the kernel's can be */
 #define MOST_MESSAGES 64u
-#define JOIN_WITHIN_NS 500000 /* as in join.py */
+#define JOIN_WITHIN_NS 500000 /* both as in join.py */
+#define STRETCH_WITHIN_NS 100000000
 #define STAMP_AT 12u /* the native protocol's time stamp: wire/header.py */
 #define STAMP_BYTES 4u
 #ifndef UDP_GRO
@@ -74,9 +75,10 @@ int receive_trains(int fd, uint8_t *arena, struct received_train *trains, size_t
     return found;
 }
 
-/* Whether two trains of one size left at the same moment. */
+/* Whether two trains of one size left at the same moment, as far as time stamps that nobody has proven can say. */
 static int left_together(const uint8_t *arena, const struct received_train *first, const struct received_train *next) {
-    return next->bytes >= STAMP_AT + STAMP_BYTES && first->datagram_bytes >= STAMP_AT + STAMP_BYTES &&
+    return next->arrival_ns <= first->arrival_ns + STRETCH_WITHIN_NS && next->bytes >= STAMP_AT + STAMP_BYTES &&
+           first->datagram_bytes >= STAMP_AT + STAMP_BYTES &&
            memcmp(arena + next->start + STAMP_AT, arena + first->start + STAMP_AT, STAMP_BYTES) == 0;
 }
 
@@ -97,8 +99,8 @@ size_t receive_join(uint8_t *arena, struct received_train *trains, size_t count)
         if (last && continues(arena, last, next)) {
             memcpy(arena + last->start + last->bytes, arena + next->start, next->bytes);
             last->bytes += next->bytes;
-            last->spread_ns = next->arrival_ns - last->arrival_ns;
-            if (last->spread_ns <= JOIN_WITHIN_NS) last->spread_ns = 0;
+            last->stretch_ns = next->arrival_ns - last->arrival_ns;
+            if (last->stretch_ns <= JOIN_WITHIN_NS) last->stretch_ns = 0;
         } else {
             if (&trains[left] != next) trains[left] = *next;
             last = &trains[left++];

@@ -1,6 +1,6 @@
 /* Reading a UDP socket: many trains of datagrams with one system call, and what came one by one joined to trains.
  *
- * The specification is in Python: `receive_in_python` of system/receive.py and system/join.py.
+ * The specification is in Python: `PythonReader.read` of system/receive.py and system/join.py.
  * cffi does not see lines that begin with #.
  */
 #include <stddef.h>
@@ -9,7 +9,7 @@
 /* One train: datagrams of `datagram_bytes` each, only the last may be shorter, at `start` in the arena. */
 struct received_train {
     int64_t arrival_ns;      /* of the first datagram, on the wall clock; 0: the kernel did not say */
-    int64_t spread_ns;       /* how much later the last one came, if they left at one moment */
+    int64_t stretch_ns;       /* how much later the last one came, if they left at one moment */
     uint32_t start;
     uint32_t bytes;
     uint32_t datagram_bytes;

@@ -163,14 +163,14 @@ class CReader(PythonReader):
         """Yield what one call has brought."""
         link, data = self._link, self._memory.data
         for record in _RECORD.iter_unpack(self._memory.records[: count * _RECORD.size]):
-            arrival_ns, spread_ns, start, size, datagram_bytes, source, own_level, *own = record
+            arrival_ns, stretch_ns, start, size, datagram_bytes, source, own_level, *own = record
             native, address = self._sources.get(source) or self._learn(source)
             if own[1] and self._heard != (key := source + own[2]):
                 own_kind, own_bytes, own_data = own
                 self._own_addresses.heard(native, (own_level, own_kind, own_data[:own_bytes]))
                 self._heard = key
             yield ReceivedTrain(
-                link, address, data[start : start + size], datagram_bytes, clock.monotonic_ns(arrival_ns), spread_ns
+                link, address, data[start : start + size], datagram_bytes, clock.monotonic_ns(arrival_ns), stretch_ns
             )
 
     def _learn(self, source: bytes) -> tuple[Address, Address]:

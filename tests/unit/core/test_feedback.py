@@ -44,10 +44,19 @@ def test_a_train_in_order_misses_nothing() -> None:
 
 def test_of_a_train_that_came_slowly_first_and_last_count() -> None:
     receiver = LinkReceiver()
-    receiver.on_datagrams(0, 4, 7, NOW_NS, 4000, spread_ns=3 * NS_PER_MS)
+    receiver.on_datagrams(0, 4, 7, NOW_NS, 4000, stretch_ns=3 * NS_PER_MS)
     report = receiver.report(3, NOW_NS)
     assert (report.delay_min_us, report.delay_us) == (7, 3007)
-    assert report.arrival_us == (NOW_NS + 3 * NS_PER_MS) // 1000 == receiver.last_arrival_ns // 1000
+    assert report.arrival_us == (NOW_NS + 3 * NS_PER_MS) // 1000
+
+
+def test_a_gap_before_a_train_that_came_slowly_is_as_young_as_its_last_datagram() -> None:
+    receiver = LinkReceiver()
+    arrive(receiver, 0, 2)
+    arrive(receiver, 1, at_ns=NOW_NS + 8 * NS_PER_MS)  # so much do datagrams overtake each other here
+    receiver.on_datagrams(4, 4, 7, NOW_NS, 4000, stretch_ns=30 * NS_PER_MS)
+    assert receiver.report(0, NOW_NS + 31 * NS_PER_MS).missing == []
+    assert receiver.report(0, NOW_NS + 41 * NS_PER_MS).missing == [(3, 3)]
 
 
 def test_the_first_datagram_says_nothing_about_those_before() -> None:

@@ -55,10 +55,12 @@ def draining() -> tuple[Pacer, Estimator]:
     return pacer, estimate
 
 
-def see(pacer: Pacer, estimate: Estimator, rate_bps: float, stretch_ratio: float, now_ms: int = 100) -> Phase:
+def see(
+    pacer: Pacer, estimate: Estimator, rate_bps: float, stretch_ratio: float, now_ms: int = 100, *, wanted: bool = True
+) -> Phase:
     """Let a report bring a rate sample; return the phase after it."""
-    estimate.rate_bps, estimate.stretch_ratio = rate_bps, stretch_ratio
-    pacer.update(estimate, wanted=True, may_refresh=False, now_ns=now_ms * NS_PER_MS)
+    estimate.rate_bps, estimate.sent_bps, estimate.stretch_ratio = rate_bps, rate_bps, stretch_ratio
+    pacer.update(estimate, wanted=wanted, may_refresh=False, now_ns=now_ms * NS_PER_MS)
     return pacer.phase
 
 
@@ -94,8 +96,17 @@ def test_who_gave_up_nothing_and_who_cannot_tell_claim_nothing(reason: str) -> N
 def test_a_queue_on_an_unused_link_is_a_rivals_once_ours_must_have_left() -> None:
     pacer, estimate = draining()
     estimate.held_back = False
-    assert see(pacer, estimate, 0.01 * RATE_BPS, 1.0, 140) == Phase.DRAIN
-    assert see(pacer, estimate, 0.01 * RATE_BPS, 1.0, 160) == Phase.COMPETE
+    assert see(pacer, estimate, 0.01 * RATE_BPS, 1.0, 140, wanted=False) == Phase.DRAIN
+    assert see(pacer, estimate, 0.01 * RATE_BPS, 1.0, 160, wanted=False) == Phase.COMPETE
+
+
+def test_who_has_only_begun_to_send_more_has_no_rival() -> None:
+    pacer, estimate = draining()
+    estimate.held_back = False  # the sample reaches back to when nothing waited
+    assert see(pacer, estimate, 0.01 * RATE_BPS, 1.0, 1000, wanted=False) == Phase.COMPETE
+    pacer, estimate = draining()
+    estimate.held_back = False
+    assert see(pacer, estimate, 0.01 * RATE_BPS, 1.0, 1000) == Phase.DRAIN
 
 
 def test_the_target_of_a_link_that_others_use_is_not_that_of_a_slow_one() -> None:
@@ -103,7 +114,7 @@ def test_the_target_of_a_link_that_others_use_is_not_that_of_a_slow_one() -> Non
     pacer, estimate = draining()
     estimate.queue_ns = 0
     assert see(pacer, estimate, RATE_BPS, 1.0) == Phase.CRUISE
-    estimate.capacity_bps, estimate.queue_ns = 0.02 * RATE_BPS, 30 * NS_PER_MS
+    estimate.capacity_bps, estimate.queue_ns = 0.02 * RATE_BPS, 16 * NS_PER_MS
     assert see(pacer, estimate, 0.02 * RATE_BPS, 1.0, 200) == Phase.DRAIN
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlvpn.core.burst_io import ReceivedTrain
-from mlvpn.system.join import JOIN_WITHIN_NS, join_neighbours
+from mlvpn.system.join import JOIN_WITHIN_NS, STRETCH_WITHIN_NS, join_neighbours
 from mlvpn.wire.header import STAMP_AT
 
 A, B = ("10.0.0.1", 1), ("10.0.0.2", 2)
@@ -31,10 +31,15 @@ def test_other_sources_types_and_times_stay_apart() -> None:
 def test_what_left_at_one_moment_is_joined_however_slowly_it_came() -> None:
     slow = [datagram(1400, at_ns=number * 600_000, left_us=7) for number in range(4)]
     [train] = join_neighbours(slow)
-    assert (len(train.data), train.arrival_ns, train.spread_ns) == (4 * 1400, 0, 1_800_000)
+    assert (len(train.data), train.arrival_ns, train.stretch_ns) == (4 * 1400, 0, 1_800_000)
     too_short_for_a_stamp = [datagram(STAMP_AT, at_ns=number * 600_000) for number in range(2)]
     assert join_neighbours(too_short_for_a_stamp) == too_short_for_a_stamp
-    assert [(one.arrival_ns, one.spread_ns) for one in train.singles()] == [(1_800_000, 0)] * 4, "none too early"
+    assert [(one.arrival_ns, one.stretch_ns) for one in train.singles()] == [(1_800_000, 0)] * 4, "none too early"
+
+
+def test_an_equal_time_stamp_much_later_proves_nothing() -> None:
+    late = [datagram(1400), datagram(1400, at_ns=STRETCH_WITHIN_NS + 1)]
+    assert join_neighbours(late) == late
 
 
 def test_a_train_stays_as_short_as_those_of_the_kernel() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlvpn.core.burst_io import ReceivedTrain
-from mlvpn.system.join import JOIN_WITHIN_NS, join_neighbours
+from mlvpn.system.join import JOIN_WITHIN_NS, STRETCH_WITHIN_NS, join_neighbours
 from mlvpn.system.receive import KERNEL, MESSAGES
 from mlvpn.wire.header import STAMP_AT
 
@@ -54,7 +54,7 @@ def joined_in_c(messages: list[Message]) -> list[ReceivedTrain]:
             ffi.buffer(arena)[trains[at].start : trains[at].start + trains[at].bytes],
             trains[at].datagram_bytes,
             trains[at].arrival_ns,
-            trains[at].spread_ns,
+            trains[at].stretch_ns,
         )
         for at in range(count)
     ]
@@ -74,7 +74,7 @@ _messages = st.lists(
         st.integers(1, 2),
         st.integers(0, 3),
         st.sampled_from("AB"),
-        st.integers(1, 2 * JOIN_WITHIN_NS),
+        st.one_of(st.integers(1, 2 * JOIN_WITHIN_NS), st.integers(1, 2 * STRETCH_WITHIN_NS)),
         st.integers(0, 1),
     ),
     max_size=12,

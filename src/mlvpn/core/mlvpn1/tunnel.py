@@ -184,7 +184,8 @@ class Mlvpn1Tunnel:
         self._outgoing.matching = matching
 
     def close(self, now_ns: int) -> None:
-        """Tell the peer that this end goes, on every link."""
+        """Tell the peer that this end goes, on every link, after what still may be sent."""
+        self._outgoing.finish(self._links, now_ns)
         for link in self._links.values():
             self._say_goodbye(link, now_ns)
 
@@ -215,7 +216,7 @@ class Mlvpn1Tunnel:
         header = fresh.header
         if fresh.begins_flow and (link.is_up or not self._any_up()):
             self._restart_order()
-        link.heard(header, fresh.datagrams, train.arrival_ns)
+        link.heard(header, fresh.datagrams, train.arrival_ns + train.stretch_ns)
         self._outgoing.heard(header, fresh.datagrams, self._links, now_ns)
         if not fresh.is_authentic:
             return

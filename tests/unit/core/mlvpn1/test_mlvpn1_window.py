@@ -119,14 +119,15 @@ class NearPeer:
         self.core.take_sends(self.now_ns)
         self.now_ns += FORGET_NS
 
-    def say(self, kind: PacketType, link: str, reply: int | None = None) -> None:
+    def say(self, kind: PacketType, link: str, reply: int | None = None, stretch_ns: int = 0) -> None:
         """Send a control datagram that answers what was sent a round trip ago."""
         self._seq += 1
         reply = mlvpn1.timestamp(self.now_ns - self._rtt_ms * MS) if reply is None else reply
         sealed = mlvpn1.seal(CONTROL_BODIES[kind], ord(link), self._seq, KEY)
         header = Header(len(sealed), 1, kind, True, 1, reply, ord(link), self._seq, self._sign)
         data = mlvpn1.pack(header) + sealed
-        self.core.receive(ReceivedTrain(link, SOURCE[link], data, len(data), self.now_ns), self.now_ns)
+        train = ReceivedTrain(link, SOURCE[link], data, len(data), self.now_ns - stretch_ns, stretch_ns)
+        self.core.receive(train, self.now_ns)
 
     def submit(self, count: int) -> None:
         self.core.submit([NO_OFFLOAD + b"\x45" + bytes(1399)] * count, self.now_ns)
@@ -158,6 +159,12 @@ def test_a_near_peer_gets_a_window_and_more_with_each_answer_on_any_link() -> No
     assert peer.waiting() == 300 - sum(first.values()) - sum(more.values())
 
 
+def test_the_round_trip_of_a_train_that_came_slowly_ends_with_its_last_datagram() -> None:
+    peer = NearPeer(rtt_ms=20)
+    peer.say(PacketType.KEEPALIVE, "a", stretch_ns=20 * MS)
+    assert peer.core.snapshot(peer.now_ns)["links"][0]["rtt_ms"] == pytest.approx(20, abs=1)
+
+
 def test_without_an_answer_the_clock_sends_what_waits() -> None:
     peer = NearPeer()
     peer.submit(120)
@@ -187,6 +194,20 @@ def test_what_is_too_much_to_wait_is_dropped_and_leaves_no_gap_in_the_numbers() 
             numbers += data_seqs if header else []
     assert sorted(numbers) == list(range(first, first + len(numbers)))
     assert peer.waiting() == 0
+
+
+def test_the_goodbye_comes_last_and_nothing_waits_behind_it() -> None:
+    peer = NearPeer()
+    peer.sent()
+    peer.submit(300)
+    peer.core.close(peer.now_ns)
+    last: dict[str, PacketType] = {}
+    for train in peer.core.take_sends(peer.now_ns):
+        last[train.link] = PacketType(mlvpn1.unpack(train.data, 0, train.datagram_bytes).type)
+    assert last == {"a": PacketType.DISCONNECT, "b": PacketType.DISCONNECT}
+    assert peer.waiting() == 0
+    status = peer.core.snapshot(peer.now_ns)
+    assert status["drops"]["queue_full_packets"] + sum(link["sent_datagrams"] for link in status["links"]) > 300
 
 
 @pytest.mark.parametrize(("sign", "rtt_ms"), [(READS_TRAINS, 0), (0, 20)])
