@@ -6,7 +6,7 @@ flight by the least round trip of the last ten seconds and starves beyond. What 
 packets that wait there are in flight beyond what the links need. So the *hold* is what turns waiting here into waiting
 at the far end; the flow's round trip stays as it was, and no rate is lost.
 
-    packets wait longer than a reserve: raise by part of what is too long --> ... --> the slow link's delay: it joins
+    packets wait longer than RESERVE_NS: raise by part of what is too long --> ... --> the slow link's delay: it joins
     shorter, and no slower link has joined yet: lower as far
     the slow link is nearer, or gone, for a second: lower as far
     the links without the slowest are not full: lower by as much as is lacking
@@ -36,9 +36,6 @@ MIN_PERIOD_NS = 100 * NS_PER_MS
 """A flow is judged once per round trip and no more often than this."""
 RESERVE_NS = 3 * NS_PER_MS
 """Packets go on waiting this long, so that the links do not run dry while BBR sends less for a round trip."""
-RESERVE_RATIO = 1 / 8
-"""And by this part of the hold longer: BBR, which bears two of its least round trips, lets a quarter of one drain in
-each of its cycles."""
 RAISE_RATIO = 0.5
 """What waits too long becomes hold by this part per round trip: BBR, when it probes, has more in flight than it keeps,
 and a hold raised by all of it would cost rate until it is low again. With a quarter BBR needs another of its ten-second
@@ -104,8 +101,7 @@ class Equaliser:
         span_ns = now_ns - flow.judged_ns
         if span_ns < max(rtt_ns, MIN_PERIOD_NS):
             return
-        reserve_ns = RESERVE_NS + RESERVE_RATIO * flow.hold_ns
-        excess_ns = flow.waited_byte_ns / max(flow.rate_bytes, 1) - reserve_ns
+        excess_ns = flow.waited_byte_ns / max(flow.rate_bytes, 1) - RESERVE_NS
         flow.rate_bps = flow.rate_bytes * 8e9 / span_ns
         flow.judged_ns, flow.rate_bytes, flow.waited_byte_ns = now_ns, 0, 0
         wanted_ns = max(self._wanted_ns, self._wanted_before_ns)
