@@ -89,8 +89,6 @@ class _Mark(NamedTuple):
 class _Sample(NamedTuple):
     """What the bytes between two reports say."""
 
-    sent_bps: float
-    """What was sent."""
     proven_bps: float
     """What the link has certainly done."""
     level_bps: float
@@ -110,8 +108,6 @@ class Estimator:
         self.capacity_bps = float(INITIAL_BPS)
         self.rate_bps = 0.0
         """The newest rate sample."""
-        self.sent_bps = 0.0
-        """How fast its bytes had left."""
         self.held_back = False
         """Whether all through the newest sample there was more to send than pacing let out."""
         self.saturated = False
@@ -161,8 +157,11 @@ class Estimator:
 
     @property
     def sends_little(self) -> bool:
-        """Whether so little was sent in the newest sample that it makes no queue."""
-        return not self.held_back and self.sent_bps < LITTLE_RATIO * self.capacity_bps
+        """Whether so little was sent in the newest sample that it makes no queue.
+
+        By the rate over the longer of its spans: of the few datagrams on an unused link two may have left together.
+        """
+        return not self.held_back and self.rate_bps < LITTLE_RATIO * self.capacity_bps
 
     def keep_base(self, now_ns: int) -> None:
         """Let the base delay not be forgotten: somebody else keeps the queue from running empty."""
@@ -200,7 +199,7 @@ class Estimator:
         sample = self._rate_sample(report)
         if sample is None:
             return
-        self.rate_bps, self.stretch_ratio, self.sent_bps = sample.proven_bps, sample.stretch_ratio, sample.sent_bps
+        self.rate_bps, self.stretch_ratio = sample.proven_bps, sample.stretch_ratio
         self.held_back = limited_since_us is not None and signed_us(sample.since_us - limited_since_us) >= 0
         self.saturated = self._is_capacity(sample)
         if self.saturated:
@@ -263,7 +262,6 @@ class Estimator:
         level_span_us = sent_span_us + mark.level_us - first.level_us if self.jitter.is_jittery else arrival_span_us
         bits = (mark.received_bytes - first.received_bytes) * 8e6
         return _Sample(
-            bits / max(sent_span_us, 1),
             bits / max(sent_span_us, arrival_span_us, level_span_us),
             bits / max(sent_span_us, level_span_us, 1),
             first.sent_us,

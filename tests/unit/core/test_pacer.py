@@ -59,7 +59,7 @@ def see(
     pacer: Pacer, estimate: Estimator, rate_bps: float, stretch_ratio: float, now_ms: int = 100, *, wanted: bool = True
 ) -> Phase:
     """Let a report bring a rate sample; return the phase after it."""
-    estimate.rate_bps, estimate.sent_bps, estimate.stretch_ratio = rate_bps, rate_bps, stretch_ratio
+    estimate.rate_bps, estimate.stretch_ratio = rate_bps, stretch_ratio
     pacer.update(estimate, wanted=wanted, may_refresh=False, now_ns=now_ms * NS_PER_MS)
     return pacer.phase
 
