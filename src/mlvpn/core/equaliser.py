@@ -53,6 +53,8 @@ MIN_SPREAD_NS = 3 * NS_PER_MS
 MARGIN_NS = 2 * NS_PER_MS
 WORTH_RATIO = 0.03
 """A slow link that adds less than this to the sum is not waited for, once its capacity is known."""
+_CAPACITY_UNKNOWN = (Phase.STARTUP, Phase.COMPETE)
+"""Beside somebody else a link that is hardly used cannot show what it could do; not waited for, it never would be."""
 
 _Behind = Sequence[tuple[float, Link]]
 """How far behind the fastest each eligible link is, in nanoseconds."""
@@ -168,7 +170,7 @@ def _wanted_ns(behind: _Behind) -> int:
         max(delay_ns, (link.estimator.base_delay_ns or 0) - fastest_ns)
         for delay_ns, link in behind
         if delay_ns <= scheduler.MAX_SPREAD_NS
-        and (link.estimator.capacity_bps >= least_bps or link.pacer.phase == Phase.STARTUP)
+        and (link.estimator.capacity_bps >= least_bps or link.pacer.phase in _CAPACITY_UNKNOWN)
     ]
     slowest_ns = max(delays_ns, default=0.0)
     return int(slowest_ns + MARGIN_NS) if slowest_ns >= MIN_SPREAD_NS else 0

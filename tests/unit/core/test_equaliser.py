@@ -7,6 +7,7 @@ from some_links import links_up
 
 from mlvpn.core import scheduler
 from mlvpn.core.equaliser import MIN_PERIOD_NS, RESERVE_NS, Equaliser
+from mlvpn.core.pacer import Phase
 from mlvpn.core.queue import BULK_BYTES, Flow
 from mlvpn.units import NS_PER_MS, NS_PER_S
 
@@ -66,6 +67,17 @@ def test_a_flow_that_waits_is_held_ever_longer_until_the_slow_link_joins(bond: B
     assert not scheduler.for_flow(bond.flow, bond.links, bond.links[1:])
     assert bond.run(FULL, WAIT_NS, 100) == pytest.approx(130, abs=3), "no longer than the slow link takes"
     assert scheduler.for_flow(bond.flow, bond.links, bond.links[1:]) is bond.links[1]
+
+
+@pytest.mark.parametrize(
+    ("phase", "is_waited_for"), [(Phase.CRUISE, False), (Phase.STARTUP, True), (Phase.COMPETE, True)]
+)
+def test_a_link_that_adds_next_to_nothing_is_not_waited_for_once_that_is_known(
+    bond: Bond, phase: Phase, is_waited_for: bool
+) -> None:
+    bond.links[1].estimator.capacity_bps = 0.02 * RATE_BPS
+    bond.links[1].pacer.phase = phase
+    assert (bond.run(FULL, WAIT_NS, 20) > 0) is is_waited_for
 
 
 def test_of_what_waits_a_reserve_goes_on_waiting(bond: Bond) -> None:
