@@ -155,13 +155,12 @@ class Estimator:
         """What came out of the link in the newest sample, while it came: a queue that empties brings it sooner."""
         return self.rate_bps / min(self.stretch_ratio, 1.0)
 
-    @property
-    def sends_little(self) -> bool:
-        """Whether so little was sent in the newest sample that it makes no queue.
+    def sends_little(self, could_bps: float) -> bool:
+        """Say whether so little was sent in the newest sample that a link that can do ``could_bps`` has no queue of it.
 
         By the rate over the longer of its spans: of the few datagrams on an unused link two may have left together.
         """
-        return not self.held_back and self.rate_bps < LITTLE_RATIO * self.capacity_bps
+        return not self.held_back and self.rate_bps < LITTLE_RATIO * could_bps
 
     def keep_base(self, now_ns: int) -> None:
         """Let the base delay not be forgotten: somebody else keeps the queue from running empty."""
@@ -210,7 +209,7 @@ class Estimator:
 
     def _is_capacity(self, sample: _Sample) -> bool:
         """Say whether the link was full. Whether a jittery one was cannot be seen unless it got all it could take."""
-        queue_may_be_ours = self.held_back or not (self.jitter.is_jittery or self.sends_little)
+        queue_may_be_ours = self.held_back or not (self.jitter.is_jittery or self.sends_little(self.capacity_bps))
         if not sample.is_busy or not queue_may_be_ours:
             return False
         return sample.stretch_ratio > STRETCHED_RATIO or (

@@ -139,7 +139,7 @@ class Pacer:
         ``wanted``: more waits than pacing lets out. ``may_refresh``: no other link is in REFRESH. ``lost``: the report
         that brought the estimates names something missing.
         """
-        if wanted or not estimate.sends_little:
+        if wanted or not estimate.sends_little(max(estimate.capacity_bps, self._best_bps)):
             self._sent_much_ns = now_ns
         self._change_phase(estimate, wanted, may_refresh, now_ns)
         if self.phase == Phase.COMPETE:

@@ -119,7 +119,7 @@ def test_somebody_elses_queue_is_no_measure_of_a_link_that_is_hardly_used() -> N
         path.occupy(21 * NS_PER_MS)
         path.send(0.8e6, 20 * NS_PER_MS, held_back=False)
     assert path.estimator.stretched
-    assert path.estimator.sends_little
+    assert path.estimator.sends_little(path.estimator.capacity_bps)
     assert path.estimator.capacity_bps == pytest.approx(50e6, rel=0.05)
 
 

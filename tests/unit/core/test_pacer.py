@@ -100,6 +100,12 @@ def test_a_queue_on_an_unused_link_is_a_rivals_once_ours_must_have_left() -> Non
     assert see(pacer, estimate, 0.01 * RATE_BPS, 1.0, 160, wanted=False) == Phase.COMPETE
 
 
+def test_a_rival_is_known_on_an_unused_link_whose_estimate_went_down_with_him() -> None:
+    pacer, estimate = draining()
+    estimate.held_back, estimate.capacity_bps = False, 0.01 * RATE_BPS
+    assert see(pacer, estimate, 0.01 * RATE_BPS, 1.0, 1000, wanted=False) == Phase.COMPETE
+
+
 def test_who_has_only_begun_to_send_more_has_no_rival() -> None:
     pacer, estimate = draining()
     estimate.held_back = False  # the sample reaches back to when nothing waited
