@@ -56,7 +56,7 @@ class RoundRobin:
         self._steps: list[float] = []
         self._values: list[float] = []
         self._turns: Iterator[Link] | None = None
-        """The same for links of equal weight, at a quarter of the cost."""
+        """The same for links of equal weight, without arithmetic for each packet."""
 
     def assign(self, links: list[Link], weight_by_name: dict[str, float]) -> None:
         """Balance over ``links`` from now on; nothing changes when they and their weights are the same."""

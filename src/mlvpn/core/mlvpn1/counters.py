@@ -25,7 +25,9 @@ class Mlvpn1Counters:
     filtered_packets: int = _counter("packets whose link a filter chose")
     fragmented_packets: int = _counter("packets sent in a datagram that is larger than the path's MTU")
     no_link_packets: int = _counter("packets dropped because no link is up", True)
-    queue_full_packets: int = _counter("packets dropped because too many waited for the peer to read", True)
+    queue_full_packets: int = _counter(
+        "packets dropped because too many waited for the peer to read, or still did at the end", True
+    )
     too_big_packets: int = _counter(
         "packets that no datagram can carry; their sender was told where that is possible", True
     )
