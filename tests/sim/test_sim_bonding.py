@@ -81,6 +81,21 @@ def test_a_full_link_has_a_short_queue_however_long_its_buffer_is(buffer_ms: int
     assert max(queues) < 40 * MS
 
 
+@pytest.mark.parametrize("count", [1, 4])
+def test_short_links_with_long_buffers_fill_without_running_over(count: int) -> None:
+    """A queue that fills in 100 ms is no jitter, and a first guess by the round trip alone is fifty times too high."""
+    sim, ledger = up([sim_link(f"l{n}", 20e6, MS // 20) for n in range(count)])
+    flood(sim, ledger, count * 26e6)
+    paths = [link.up for link in sim.links.values()]
+    queues = []
+    for _ in range(100):
+        sim.run(20 * MS)
+        queues.append(max(path.queue_ns(sim.now_ns) for path in paths))
+    assert sum(path.dropped for path in paths) == 0
+    assert sorted(queues)[50] < 15 * MS
+    assert sum(path.carried_bytes for path in paths) * 8 > 0.9 * count * 20e6 * 2
+
+
 def test_an_application_that_sends_little_does_not_make_a_link_look_slow() -> None:
     sim, ledger = up([sim_link("a", 20e6, 15 * MS)])
     ledger.send_steadily(ledger.stream(), 26e6, until_ns=sim.now_ns + 3 * SECOND)

@@ -14,7 +14,7 @@ LEAST_SHARE_RATIO = 0.25
 
 def beside(foreign: Cubic | Bbr) -> tuple[Simulator, TcpFlow, ForeignFlow]:
     """Return a tunnel whose only link is full of one flow, and a foreign flow that begins on it."""
-    sim = Simulator([sim_link("a", RATE_BPS, 25 * MS)])
+    sim = Simulator([sim_link("a", RATE_BPS, 20 * MS)])
     sim.run(SECOND)
     flow = TcpFlow(sim, False, Cubic())
     connect_flows(sim, flow)

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+from mlvpn.core.feedback import MIN_FEEDBACK_NS
 from mlvpn.core.jitter import Jitter
 from mlvpn.units import NS_PER_MS, NS_PER_S
 from mlvpn.wire.frame import LinkReport
@@ -45,7 +46,8 @@ BASE_BUCKETS = 10
 LOSS_WINDOW_NS = 1 * NS_PER_S
 INITIAL_BPS = 1_000_000
 INITIAL_DATAGRAMS = 10
-"""First guess of a link's rate: so many datagrams per round trip, as TCP begins (RFC 6928)."""
+"""First guess of a link's rate: so many datagrams, as TCP begins (RFC 6928), until the peer says what became of them:
+after a round trip, or the least time between two reports where that is longer."""
 MIN_BPS = 64_000
 CAPACITY_GAIN = 0.3
 """Weight of a new capacity sample: a changed rate is followed in about three reports, 100 ms."""
@@ -170,7 +172,8 @@ class Estimator:
     def on_rtt(self, sample_ns: int) -> None:
         """Take a round-trip time measured by PING and PONG (RFC 6298's filter)."""
         if not self.rtt_ns:
-            self.capacity_bps = max(self.capacity_bps, INITIAL_DATAGRAMS * 1500 * 8e9 / max(sample_ns, 1_000_000))
+            first_bps = INITIAL_DATAGRAMS * 1500 * 8e9 / max(sample_ns, MIN_FEEDBACK_NS)
+            self.capacity_bps = max(self.capacity_bps, first_bps)
             self.rtt_ns, self.rtt_deviation_ns, self.rtt_min_ns = float(sample_ns), sample_ns / 2, sample_ns
             return
         self.rtt_deviation_ns += (abs(sample_ns - self.rtt_ns) - self.rtt_deviation_ns) / 4

@@ -19,7 +19,10 @@ SLOT_NS = 20 * NS_PER_MS
 """Delays are compared this far apart: jitter wanders on the scale of a Wi-Fi contention or an LTE grant."""
 LEVEL_SLOTS = 12
 ZIGZAG_SLOTS = 64
-"""A change of the queue turns the delay once or twice in the 1.3 s of so many slots, jitter in two of three of them."""
+QUEUE_TURNS = 6
+"""A queue that fills and empties turns the delay so often at most in the 1.3 s of so many slots, jitter in two of three
+of them. So the highest turns count as no more than the next. Else the queue that a first pace makes when it is far too
+high, behind a short link with a long buffer, passes for jitter, is not seen, and goes on filling and draining."""
 JITTERY_NS = 3 * NS_PER_MS // 2
 """From so much jitter on (half of it to leave) the delay of one report is no measure of a queue. A slow link's own
 datagrams make it zigzag by half a millisecond, seldom by one."""
@@ -45,7 +48,7 @@ class Jitter:
         self._slot_ns = 0
         self._slots: deque[int] = deque(maxlen=LEVEL_SLOTS)
         """Least delay of each slot; the newest is still being filled."""
-        self._zigzag: deque[int] = deque(maxlen=ZIGZAG_SLOTS)
+        self._zigzag: deque[int] = deque([0] * ZIGZAG_SLOTS, ZIGZAG_SLOTS)
 
     @property
     def floor_ns(self) -> float:
@@ -77,5 +80,7 @@ class Jitter:
         before_ns, then_ns, now_ns = self._slots[-3], self._slots[-2], self._slots[-1]
         turned = (then_ns > before_ns) != (now_ns > then_ns)
         self._zigzag.append(min(abs(then_ns - before_ns), abs(now_ns - then_ns)) if turned else 0)
-        self.jitter_ns = sum(self._zigzag) // len(self._zigzag)
+        heights = sorted(self._zigzag)
+        usual = heights[:-QUEUE_TURNS]
+        self.jitter_ns = (sum(usual) + QUEUE_TURNS * usual[-1]) // ZIGZAG_SLOTS
         self.is_jittery = self.jitter_ns >= (JITTERY_NS // 2 if self.is_jittery else JITTERY_NS)

@@ -47,7 +47,7 @@ def test_a_wandering_delay_is_jitter_in_proportion(amplitude_ms: float) -> None:
     jitter = Jitter()
     feed(jitter, wandering(amplitude_ms, 10))
     assert jitter.is_jittery
-    assert jitter.jitter_ns / NS_PER_MS == pytest.approx(0.22 * amplitude_ms, rel=0.4)
+    assert jitter.jitter_ns / NS_PER_MS == pytest.approx(0.2 * amplitude_ms, rel=0.5)
     assert jitter.mean_ns / NS_PER_MS == pytest.approx(amplitude_ms, rel=0.5)
 
 
@@ -75,6 +75,16 @@ def test_a_queue_that_fills_and_empties_is_no_jitter(period_slots: int) -> None:
     assert not jitter.is_jittery or jitter.jitter_ns < 5 * NS_PER_MS
     if period_slots > 8:
         assert not jitter.is_jittery
+
+
+def test_a_queue_that_fills_and_empties_from_the_start_is_no_jitter() -> None:
+    """Twice a second, as behind a short link with a long buffer: there is no time in which to learn what is usual."""
+    fills = [0, 25, 50, 75, 100, 66, 33] + [0] * 18
+    jitter = Jitter()
+    for round_number in range(6):
+        levels = feed(jitter, [float(ms) for ms in fills], round_number * len(fills) * REPORT_NS)
+        assert not jitter.is_jittery
+        assert max(levels) == 75, "the lesser of the two highest"
 
 
 def test_one_outburst_is_forgotten() -> None:
