@@ -107,7 +107,7 @@ class Link:
         """When the peer last proved that our datagrams reach it: a PONG, or a report of newer ones."""
         self.state_since_ns = now_ns
         self.last_sent_ns = 0
-        self._reported_datagrams = 0
+        self._reported: LinkReport | None = None
         self._pings: dict[int, tuple[int, Address | None]] = {}
         self._next_ping_ns = now_ns
         self._doubted_ns = -DOUBT_NS * 2
@@ -143,9 +143,11 @@ class Link:
 
     def is_news(self, report: LinkReport) -> bool:
         """Say whether a report is newer than those seen: copies travel over links of different delay."""
-        news = report.received_datagrams >= self._reported_datagrams
-        self._reported_datagrams = max(report.received_datagrams, self._reported_datagrams)
-        return news
+        known = self._reported
+        if known is not None and (report == known or report.received_datagrams < known.received_datagrams):
+            return False
+        self._reported = report
+        return True
 
     def measure_rates(self, now_ns: int) -> None:
         """Update the rates that `status` shows; called about once a second."""
