@@ -156,7 +156,7 @@ def print_profile(found: flame.Profile, used: Usage, title: str, seconds: float,
 def main(arguments: Sequence[str]) -> int:
     """Profile what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m bench.profile", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--loads", default="bulk,small", help="of bulk, plain, small and many-links")
+    parser.add_argument("--loads", default="bulk,small", help="of bulk, plain, small and slow-links")
     parser.add_argument("--kernels", default="python,c", help="python, c or both")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--pps", type=int, default=40_000, help="rate of the small datagrams")
@@ -167,7 +167,9 @@ def main(arguments: Sequence[str]) -> int:
         Load("bulk", partial(_bulk, 1)),
         Load("plain", partial(_bulk, 1), partial(two_links, offloads=False)),
         Load("small", partial(_small, options.pps, options.bytes)),
-        Load("many-links", partial(_bulk, 4), scaling.many_links_lab, scaling.MANY_SETTLE_S),
+        Load(
+            "slow-links", partial(_bulk, 4), partial(scaling.slow_links_lab, scaling.MANY_LINKS), scaling.SLOW_SETTLE_S
+        ),
     ]
     by_name = {kind.name: kind for kind in loads}
     wanted = [by_name[name] for name in options.loads.split(",")]

@@ -128,7 +128,10 @@ GROUPS = [
     Group("udp", two_links, datagrams),
     Group("rates", two_links, scaling.rates, _is_tunnel),
     *(Group(f"links-{count}", partial(unshaped_links, count), scaling.links, _bonds) for count in scaling.LINKS),
-    Group("many-links", scaling.many_links_lab, scaling.many_links, _bonds),
+    *(
+        Group(f"slow-links-{count}", partial(scaling.slow_links_lab, count), scaling.slow_links, _bonds)
+        for count in scaling.SLOW_LINKS
+    ),
 ]
 
 

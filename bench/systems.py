@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -94,7 +94,8 @@ def start(system: System, lab: Lab) -> Iterator[Running]:
         running = system.start(lab, stack)
         for daemon in running.daemons:
             for pid in daemon.processes():
-                go_first(pid)
+                with suppress(ProcessLookupError):  # a call of the status script that has ended meanwhile
+                    go_first(pid)
         yield running
 
 

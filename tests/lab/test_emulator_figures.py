@@ -25,6 +25,7 @@ LINKS = (
     LinkSpec("shaky", delay_ns=30 * MS, jitter_ns=10 * MS),
     LinkSpec("other", rate_bps=50_000_000, delay_ns=20 * MS),
     LinkSpec("wire", ipv6=False),
+    LinkSpec("bucket", rate_bps=20_000_000, buffer_ns=50 * MS, token_bucket=True),
 )
 
 
@@ -48,6 +49,17 @@ def test_the_rate_is_that_of_ip_packets_and_the_queue_is_as_long_as_ordered(
     assert report.latency_ms(75) == pytest.approx(10 + 50, abs=30)
     assert report.late == report.duplicates == 0
     assert report.lost == lab.emulator.counters()[f"slow/{direction}"]["dropped_queue_packets"]
+
+
+@pytest.mark.parametrize("direction", ["down", "up"])
+def test_a_token_bucket_has_its_rate_and_its_queue(lab: Lab, direction: str) -> None:
+    sender, receiver = (lab.server, lab.client) if direction == "down" else (lab.client, lab.server)
+    report = UdpStream(
+        sender, receiver, lab.address(receiver.name, "bucket"), seconds=2.0, rate_bps=30_000_000, size_bytes=1200
+    ).wait()
+    frames_bytes = sum(report.interval_bytes[5:20]) * (PACKET_BYTES + 14) / PAYLOAD_BYTES
+    assert frames_bytes * 8 / 1.5 == pytest.approx(20_000_000, rel=0.03)
+    assert report.latency_ms(75) == pytest.approx(50, abs=30)
 
 
 def test_tcp_fills_the_link(lab: Lab) -> None:

@@ -7,6 +7,7 @@ import math
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -141,3 +142,14 @@ def test_only_links_that_need_it_are_emulated() -> None:
     assert not LinkSpec("a").is_emulated
     assert LinkSpec("a", up={"loss_ratio": 0.1}).is_emulated
     assert LinkSpec("a", emulated=True).is_emulated
+    assert not LinkSpec("a", rate_bps=1_000_000, token_bucket=True).is_emulated
+
+
+@pytest.mark.parametrize(
+    "more", [{"delay_ns": 1}, {"up": {"rate_bps": 5}}, {"down": {"loss_ratio": 0.1}}, {"emulated": True}]
+)
+def test_a_token_bucket_is_refused_what_it_cannot_do(more: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="link a: a token bucket has one rate"):
+        LinkSpec("a", rate_bps=1_000_000, token_bucket=True, **more)
+    with pytest.raises(ValueError, match="token bucket"):
+        LinkSpec("a", token_bucket=True)
