@@ -1,6 +1,6 @@
 # What a person needs: `make demo` and `make test` set up everything they want by themselves.
 #
-#   make setup        Debian packages (as root), .venv with the command .venv/bin/mlvpn, the C kernels where they can be built
+#   make setup        Debian packages (as root), .venv with the command .venv/bin/mlvpn, C kernels and compiled modules where they can be built
 #   make demo         two unequal links alone, bonded, and one of them cut in mid-transfer (root)
 #   make test         all tests; without root those that need it are skipped, and say so
 #   make check        formatting, lint, types, import rules, generated pages
@@ -17,7 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := src tests $(wildcard bench tools)
 
-.PHONY: help setup demo test check bench-bond bench-failover bench-speed bench-interop profile docs clean
+.PHONY: help setup compiled demo test check bench-bond bench-failover bench-speed bench-interop profile docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,7 +25,7 @@ help:
 
 # --- set-up: each step leaves a stamp in .venv and is not done again until what it depends on has changed
 
-setup: $(VENV)/.installed $(VENV)/.kernels
+setup: $(VENV)/.installed $(VENV)/.kernels compiled
 
 $(VENV)/.packages: tools/packages.sh
 	@bash tools/packages.sh $(PYTHON)
@@ -43,6 +43,10 @@ $(VENV)/.kernels: $(VENV)/.installed $(foreach part,burst system,$(wildcard src/
 	@echo "setup: C kernels"
 	@built=yes; for part in burst.build burst.secretbox_build system.receive_build; do \
 	    $(BIN)/python -m mlvpn.$$part || built=no; done; test $$built = no || touch $@
+
+# Looks by itself whether there is something to do.
+compiled: $(VENV)/.installed
+	@$(BIN)/python -m mlvpn.compiled.build || true
 
 # --- what setup is for
 
@@ -80,5 +84,5 @@ docs: setup
 	$(BIN)/python tools/pages.py
 
 clean:
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info src/mlvpn/*/_*.so
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info src/mlvpn/*/_*.so src/mlvpn/compiled/lib
 	find src tests bench tools -name __pycache__ -prune -exec rm -rf {} +

@@ -106,7 +106,7 @@ def profile(kind: Load, kernels: str, seconds: float, console: Console) -> None:
     def command(config: Path, name: str) -> Sequence[str]:
         python, _, _, *arguments = our_daemon(config, name)
         wrapped = [python, "-m", "bench.sampler", str(config.with_suffix(".stacks")), *arguments]
-        return ["env", f"MLVPN_KERNELS={kernels}", *wrapped]
+        return ["env", f"MLVPN_KERNELS={kernels}", "MLVPN_COMPILED=no", *wrapped]
 
     with ExitStack() as stack:
         lab = stack.enter_context(kind.lab())

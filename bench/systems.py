@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.trial import go_first
+from mlvpn import compiled
 from mlvpn.errors import SystemFailure
 from mlvpn.lab.daemons import ENDS, Command, Daemon, Tunnel, our_daemon, stat_fields, write_private
 from mlvpn.lab.host import Host
@@ -113,13 +114,19 @@ def _start_mlvpn(command: Command, lab: Lab, stack: ExitStack, **general: int) -
     return Running(tunnel.address("server"), tunnel.interface, [tunnel.client, tunnel.server], started_s)
 
 
-def _ours(kernels: str) -> Command:
-    return lambda config, name: ["env", f"MLVPN_KERNELS={kernels}", *our_daemon(config, name)]
+def _ours(kernels: str, modules: str) -> Command:
+    variables = [f"MLVPN_KERNELS={kernels}", f"MLVPN_COMPILED={modules}"]
+    return lambda config, name: ["env", *variables, *our_daemon(config, name)]
 
 
 def _no_kernels() -> str:
     found = importlib.util.find_spec("mlvpn.burst._kernels")
     return "" if found else "the C kernels are not built: python -m mlvpn.burst.build"
+
+
+def _not_built() -> str:
+    reason = compiled.unusable_because()
+    return _no_kernels() or (f"of the modules, {reason}: python -m mlvpn.compiled.build" if reason else "")
 
 
 # -- MLVPN 2.x in C
@@ -282,8 +289,9 @@ SYSTEMS = {
     system.name: system
     for system in (
         System("none", _start_nothing, is_tunnel=False),
-        System("ours-python", partial(_start_mlvpn, _ours("python")), bonds=True),
-        System("ours-c", partial(_start_mlvpn, _ours("c")), bonds=True, absent_because=_no_kernels),
+        System("ours-python", partial(_start_mlvpn, _ours("python", "no")), bonds=True),
+        System("ours-c", partial(_start_mlvpn, _ours("c", "yes")), bonds=True, absent_because=_not_built),
+        System("ours-interpreted", partial(_start_mlvpn, _ours("c", "no")), bonds=True, absent_because=_no_kernels),
         System("wireguard-go", _start_wireguard, packages={"wireguard-go": "wireguard-go", "wg": "wireguard-tools"}),
         System("openvpn", _start_openvpn, packages={"openvpn": "openvpn", "openssl": "openssl"}),
         System("mlvpn-c", _start_mlvpn_c, bonds=True, absent_because=partial(_not_named, "MLVPN_C")),

@@ -17,7 +17,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from mlvpn import burst
+from mlvpn import burst, compiled
 
 CI = bool(os.environ.get("CI"))
 SEED = int(os.environ.get("MLVPN_TEST_SEED") or ("1" if CI else random.randrange(1 << 32)))
@@ -37,7 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header() -> list[str]:
     root = root_missing()
     return [
-        f"mlvpn: seed {SEED}, burst kernels: {burst.IMPLEMENTATION}",
+        f"mlvpn: seed {SEED}, burst kernels: {burst.IMPLEMENTATION}, "
+        f"modules: {f'interpreted, {reason}' if (reason := compiled.INTERPRETED_BECAUSE) else 'compiled'}",
         f"mlvpn: tests that need root: {'skipped, ' + root if root else 'run'}",
     ]
 

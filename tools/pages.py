@@ -12,12 +12,12 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
-import inspect
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from mlvpn import compiled
 from mlvpn.core import counters
 from mlvpn.units import NS_PER_MS, NS_PER_S
 
@@ -51,7 +51,7 @@ def wire_page() -> str:
 
 
 def _module_text(name: str) -> str:
-    text = inspect.getdoc(importlib.import_module(name)) or ""
+    text = ast.get_docstring(source(name)) or ""
     return f"(`src/{name.replace('.', '/')}.py`)\n\n{text.replace('``', '`')}"
 
 
@@ -61,17 +61,21 @@ def fill_blocks(text: str) -> str:
     return _BLOCK.sub(lambda found: found[1] + writers[found[2]](found[3]) + found[4], text)
 
 
+def source(module: str) -> ast.Module:
+    """Return what a module says, compiled or not."""
+    return ast.parse(compiled.source(module).read_text(encoding="utf-8"))
+
+
 def constants_table(module: str) -> str:
     """Return the table of the constants of a module of ``mlvpn.core``."""
     loaded = importlib.import_module(f"mlvpn.core.{module}")
-    rows = [f"| `{name}` | {show(name, getattr(loaded, name))} | {why} |" for name, why in _constants(loaded.__file__)]
+    rows = [f"| `{name}` | {show(name, getattr(loaded, name))} | {why} |" for name, why in _constants(module)]
     return "\n".join([f"| `core/{module}.py` | value | why |", "|---|---|---|", *rows, ""])
 
 
-def _constants(path: str | None) -> Iterator[tuple[str, str]]:
-    """Yield the public constants of a source file that are numbers, with the string that follows each."""
-    assert path is not None
-    body = ast.parse(Path(path).read_text(encoding="utf-8")).body
+def _constants(module: str) -> Iterator[tuple[str, str]]:
+    """Yield the public constants of a module's source that are numbers, with the string that follows each."""
+    body = source(f"mlvpn.core.{module}").body
     for statement, after in zip(body, [*body[1:], None], strict=True):
         if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
             continue

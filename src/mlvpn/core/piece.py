@@ -82,13 +82,9 @@ class Piece:
 
     def part(self, start: int, count: int) -> Piece:
         """Return ``count`` of the datagrams, from the ``start``-th on."""
-        part = object.__new__(Piece)
-        part.gseq, part.lane, part.equalise, part.count = self.gseq + start, self.lane, self.equalise, count
-        part.slice_bytes, part.release_ns = self.slice_bytes, self.release_ns
-        part._body, part._header_bytes, part._start = self._body, self._header_bytes, self._start + start
-        part._more = ()
-        if self._more:
-            part._body, *part._more = (self._body, *self._more)[start : start + count]
+        body, *more = (self._body, *self._more)[start : start + count] if self._more else (self._body,)
+        part = Piece(body, count, self.slice_bytes, more)
+        part.gseq, part._start, part.release_ns = self.gseq + start, self._start + start, self.release_ns
         return part
 
     @property

@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-from mlvpn import __version__
+from mlvpn import __version__, compiled
 from mlvpn.config.model import Config
 from mlvpn.daemon.options import Options
 from mlvpn.system.tun import Tun
@@ -30,6 +30,7 @@ class Life:
         return {
             "name": self._options.name,
             "version": __version__,
+            "interpreted_because": compiled.INTERPRETED_BECAUSE,
             "mode": config.general.mode,
             "config": self._options.config_path,
             "pid": os.getppid(),

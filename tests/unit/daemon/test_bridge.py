@@ -7,7 +7,6 @@ import itertools
 import socket
 import time
 from collections.abc import Awaitable
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -15,7 +14,6 @@ import pytest
 from mlvpn.core.burst_io import Delivery, ReceivedTrain, Train
 from mlvpn.core.events import Event, LinkUp
 from mlvpn.core.interface import Core
-from mlvpn.daemon import bridge
 from mlvpn.daemon.bridge import Bridge
 from mlvpn.system.tun import Tun, TunInfo
 from mlvpn.system.udp import LinkSocket, SendFailed
@@ -154,8 +152,8 @@ def test_many_short_trains_are_given_time_to_grow_if_the_core_may_rest(
     may_rest: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rests: list[float] = []
-    clock = SimpleNamespace(monotonic_ns=itertools.count(1_000_000_000, 100_000).__next__, sleep=rests.append)
-    monkeypatch.setattr(bridge, "time", clock)
+    monkeypatch.setattr(time, "monotonic_ns", itertools.count(1_000_000_000, 100_000).__next__)
+    monkeypatch.setattr(time, "sleep", rests.append)
 
     async def body(setting: Setting) -> None:
         setting.core.may_rest = may_rest

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import pytest
 
+from mlvpn.config import parse
 from mlvpn.core.mlvpn1.balance import SCALE, RoundRobin, weights
 from mlvpn.core.mlvpn1.link import Link
 
 
-class NamedLink:
-    """All of a link that balancing looks at."""
-
-    def __init__(self, name: str, bandwidth_upload_bps: int) -> None:
-        self.name = name
-        self.config = self
-        self.bandwidth_upload_bps = bandwidth_upload_bps
+def links_of(rates: list[int]) -> list[Link]:
+    """Return links of so many bytes per second; 0: not configured."""
+    text = '[general]\nmode = client\nprotocol = mlvpn1\npassword = "x"\n'
+    for index, rate in enumerate(rates):
+        text += f"[link{index}]\nremotehost = 10.0.0.2\nremoteport = 5080\n"
+        text += f"bandwidth_upload = {rate * 125_000}\n" if rate else ""
+    return [Link(config, 1, 0) for config in parse(text, "x").links]
 
 
 def model(steps: list[float], count: int) -> list[int]:
@@ -34,7 +33,7 @@ def model(steps: list[float], count: int) -> list[int]:
     "rates", [[0], [0, 0], [0, 0, 0], [5, 5], [7, 7, 7], [3] * 11, [1, 2], [10, 3, 1], [0, 5], [100, 10, 10]]
 )
 def test_links_are_loaded_as_by_the_c_daemon(rates: list[int]) -> None:
-    links = cast(list[Link], [NamedLink(f"link{index}", rate * 1_000_000) for index, rate in enumerate(rates)])
+    links = links_of(rates)
     weight_by_name = weights(links)
     balance = RoundRobin()
     balance.assign(links, weight_by_name)
