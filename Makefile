@@ -84,5 +84,5 @@ docs: setup
 	$(BIN)/python tools/pages.py
 
 clean:
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info src/mlvpn/*/_*.so src/mlvpn/compiled/lib
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info src/mlvpn/*/_*.so src/mlvpn/compiled/lib src/mlvpn/compiled/.build-*
 	find src tests bench tools -name __pycache__ -prune -exec rm -rf {} +

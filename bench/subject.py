@@ -6,7 +6,10 @@ The copy is made when a benchmark starts and removed when it ends; ``--source`` 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,8 +35,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def frozen_sources(source: Path = SOURCE) -> Iterator[Path]:
     """Copy the sources; yield the directory to import them from."""
     with tempfile.TemporaryDirectory(prefix="mlvpn-bench-") as copy:
-        shutil.copytree(source / "mlvpn", Path(copy) / "mlvpn", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            source / "mlvpn", Path(copy) / "mlvpn", ignore=shutil.ignore_patterns("__pycache__", ".build-*")
+        )
+        if because := _interpreted_because(Path(copy)):
+            print(f"bench: the modules run interpreted: {because}", file=sys.stderr)
         yield Path(copy)
+
+
+def _interpreted_because(copy: Path) -> str:
+    """Return why the copy's modules are not compiled; nothing of one so old that it knows no others."""
+    program = "import mlvpn; print(getattr(getattr(mlvpn, 'compiled', None), 'INTERPRETED_BECAUSE', ''), end='')"
+    environment = os.environ | {"PYTHONPATH": str(copy)}
+    return subprocess.run([sys.executable, "-c", program], env=environment, text=True, capture_output=True).stdout
 
 
 @contextmanager

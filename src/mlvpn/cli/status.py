@@ -85,11 +85,13 @@ def _facts(snapshot: Snapshot) -> list[tuple[str, str]]:
     session = _seconds(snapshot.get("session_age_s"))
     heard = _seconds(snapshot.get("last_heard_s"))
     uptime = _seconds(snapshot["uptime_s"])
+    because = snapshot.get("interpreted_because")
     return [
         ("tunnel", f"{snapshot['mode']}, protocol {snapshot['protocol']}{cipher}, running for {uptime}"),
         ("peer", f"authenticated for {session}, heard {heard} ago" if heard != "-" else "not heard yet"),
         ("device", f"{interface['name']} ({interface['kind']}), MTU {interface['mtu_bytes']}, {offloads}"),
         ("queue", _queue(snapshot)),
+        *([("modules", f"interpreted: {because}")] if because else []),
     ]
 
 

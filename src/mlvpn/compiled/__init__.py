@@ -16,6 +16,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from importlib.util import source_hash, spec_from_file_location
@@ -43,8 +44,10 @@ MODULES = (
     *("mlvpn.wire.mlvpn1", "mlvpn.wire.rejoin", "mlvpn.burst.secretbox", "mlvpn.burst.segments"),
     *("mlvpn.system.tun", "mlvpn.system.udp", "mlvpn.system.receive", "mlvpn.system.join", "mlvpn.daemon.bridge"),
 )
-"""In the order in which a packet meets them. What only runs once in a while is not worth the compiler's time, and what
-strangers may talk to before they are authenticated (the handshake) stays interpreted."""
+"""In the order in which a packet meets them. What only runs once in a while, as the handshake does, is not worth the
+compiler's time."""
+KNOWN_TO_THEM = ("burst", "compiled", "config", "core", "crypto", "daemon", "errors.py", "system", "units.py", "wire")
+"""Where the code is that compiled code knows: their own, and the types it expects of others."""
 LIBRARY = "mlvpn__mypyc"
 """Where mypyc puts the code of all of them; the modules themselves are shells."""
 SUFFIX = EXTENSION_SUFFIXES[0]
@@ -60,36 +63,46 @@ def source(module: str) -> Path:
 
 
 def fingerprints() -> dict[str, str]:
-    """Return what the sources are now, module by module."""
-    return {module: source_hash(source(module).read_bytes()).hex() for module in MODULES}
+    """Return what the sources are now, file by file."""
+    package = HERE.parent
+    parts = [package / name for name in KNOWN_TO_THEM]
+    files = [file for part in parts for file in (sorted(part.rglob("*.py")) if part.is_dir() else [part])]
+    return {str(file.relative_to(package)): source_hash(file.read_bytes()).hex() for file in files}
 
 
-def unusable_because(lib: Path = LIB) -> str:
+def unusable_because() -> str:
     """Return why what was built cannot be used, or nothing."""
     try:
-        built = json.loads((lib / MANIFEST).read_text())
+        built = json.loads((LIB / MANIFEST).read_text())
+        if built["suffix"] != SUFFIX:
+            return "they are compiled for another Python"
+        before, now = built["sources"], fingerprints()
+        changed = sorted(file for file in before.keys() | now if before.get(file) != now.get(file))
+        missing = [module for module in MODULES if not _compiled_path(module).exists()]
     except FileNotFoundError:
         return "they are not compiled"
-    if built["suffix"] != SUFFIX:
-        return "they are compiled for another Python"
-    now = fingerprints()
-    changed = sorted(
-        module for module in now.keys() | built["sources"] if now.get(module) != built["sources"].get(module)
-    )
-    return f"{changed[0]} has changed since they were compiled" if changed else ""
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"what was compiled cannot be read ({error})"
+    if changed:
+        return f"{changed[0]} has changed since they were compiled"
+    return f"{missing[0]} is not among what was compiled" if missing else ""
+
+
+def _compiled_path(module: str) -> Path:
+    return LIB.joinpath(*module.split(".")[:-1], module.rpartition(".")[2] + SUFFIX)
 
 
 class _Finder(MetaPathFinder):
     """Finds the compiled ones before their sources are found."""
 
     def __init__(self) -> None:
-        self._paths = {module: LIB.joinpath(*module.split(".")) for module in (*MODULES, LIBRARY)}
+        self._paths = {module: _compiled_path(module) for module in (*MODULES, LIBRARY)}
 
     def find_spec(
         self, fullname: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
         path = self._paths.get(fullname)
-        return spec_from_file_location(fullname, f"{path}{SUFFIX}") if path else None
+        return spec_from_file_location(fullname, path) if path else None
 
 
 def _choose() -> str:
@@ -99,13 +112,23 @@ def _choose() -> str:
         raise ImportError(f"MLVPN_COMPILED={wanted!r}: say auto, yes or no")
     if wanted == "no" or (wanted == "auto" and os.environ.get("MLVPN_KERNELS") == "python"):
         return "the environment says so"
-    reason = unusable_because()
+    reason = unusable_because() or _not_loading_because()
     if reason and wanted == "yes":
         cure = "compile them with `MLVPN_COMPILED=auto python -m mlvpn.compiled.build`"
         raise ImportError(f"MLVPN_COMPILED=yes, but {reason}; {cure}")
-    if not reason:
-        sys.meta_path.insert(0, _Finder())
     return reason
+
+
+def _not_loading_because() -> str:
+    """Have the compiled modules found from now on if their code loads; return why it does not, or nothing."""
+    finder = _Finder()
+    sys.meta_path.insert(0, finder)
+    try:
+        import_module(LIBRARY)
+    except ImportError as error:
+        sys.meta_path.remove(finder)
+        return f"what was compiled does not load ({error})"
+    return ""
 
 
 INTERPRETED_BECAUSE = _choose()

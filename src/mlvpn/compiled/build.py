@@ -1,17 +1,20 @@
 """Compile the modules a packet passes: ``python -m mlvpn.compiled.build``.
 
 Needs mypy (which brings mypyc), setuptools, a C compiler and the headers of this Python (Debian: gcc python3-dev). It
-takes a minute, and nothing if the sources are those of the last time. What was built replaces the old in one step: a
-running daemon keeps what it has.
+takes a minute, and nothing if the sources are those of the last time. What was built takes the place of the old only
+when it is whole; a running daemon keeps what it has.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import json
+import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from mlvpn.compiled import HERE, LIB, LIBRARY, MANIFEST, MODULES, SUFFIX, fingerprints, source, unusable_because
@@ -27,6 +30,8 @@ def build() -> None:
     with tempfile.TemporaryDirectory(dir=HERE, prefix=".build-") as scratch:
         lib = Path(scratch, "lib")
         _compile(lib, Path(scratch))
+        if fingerprints() != sources:
+            raise RuntimeError("the sources have changed meanwhile; once more")
         (lib / MANIFEST).write_text(json.dumps({"suffix": SUFFIX, "sources": sources}, indent=1))
         if LIB.exists():
             LIB.rename(Path(scratch, "old"))
@@ -53,8 +58,23 @@ def _compile(lib: Path, scratch: Path) -> None:
 
 def main() -> None:
     """Build if need be, and say so."""
-    if not unusable_because():
-        return
+    with _alone():
+        if unusable_because():
+            _build_and_say()
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Wait until nobody else builds here."""
+    folder = os.open(HERE, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _build_and_say() -> None:
     print(f"compiling {len(MODULES)} modules, which takes a minute", flush=True)
     said = io.StringIO()
     try:

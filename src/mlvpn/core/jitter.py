@@ -48,7 +48,7 @@ class Jitter:
         self._slot_ns = 0
         self._slots: deque[int] = deque(maxlen=LEVEL_SLOTS)
         """Least delay of each slot; the newest is still being filled."""
-        self._zigzag: deque[int] = deque([0] * ZIGZAG_SLOTS, ZIGZAG_SLOTS)
+        self._zigzag: deque[int] = deque(maxlen=ZIGZAG_SLOTS)
 
     @property
     def floor_ns(self) -> float:
@@ -80,7 +80,8 @@ class Jitter:
         before_ns, then_ns, now_ns = self._slots[-3], self._slots[-2], self._slots[-1]
         turned = (then_ns > before_ns) != (now_ns > then_ns)
         self._zigzag.append(min(abs(then_ns - before_ns), abs(now_ns - then_ns)) if turned else 0)
-        heights = sorted(self._zigzag)
-        usual = heights[:-QUEUE_TURNS]
-        self.jitter_ns = (sum(usual) + QUEUE_TURNS * usual[-1]) // ZIGZAG_SLOTS
+        usual = sorted(self._zigzag)[:-QUEUE_TURNS]
+        if not usual:
+            return
+        self.jitter_ns = (sum(usual) + QUEUE_TURNS * usual[-1]) // len(self._zigzag)
         self.is_jittery = self.jitter_ns >= (JITTERY_NS // 2 if self.is_jittery else JITTERY_NS)

@@ -155,7 +155,9 @@ def _run_end(opened: Sequence[Opened], first: int) -> int:
     for at in range(first + 1, len(opened)):
         lseq, gseq = lseq + 1, (gseq + 1) % GSEQ_MODULUS
         other = opened[at]
-        if other.lseq != lseq or other.link != link or not other.body.startswith(DATA_HEAD.pack(byte, gseq)):
+        if other.lseq != lseq or other.link != link or len(other.body) <= DATA_HEAD.size:
+            return at
+        if not other.body.startswith(DATA_HEAD.pack(byte, gseq)):
             return at
     return len(opened)
 

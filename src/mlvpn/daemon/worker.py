@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 from setproctitle import setproctitle
 
+from mlvpn import compiled
 from mlvpn.config.difference import Difference, diff, keep_start_only
 from mlvpn.config.file import decode
 from mlvpn.config.load import parse
@@ -177,6 +178,8 @@ class Worker:
         gc.disable()  # no pauses among packets; _keep_house collects
         self._notifier.ready()
         _log.info("%s runs as %s on %s, control socket %s", self._options.name, general.mode, self._tun.info.name, path)
+        if compiled.INTERPRETED_BECAUSE:
+            _log.info("its modules run interpreted: %s; that takes more CPU", compiled.INTERPRETED_BECAUSE)
         if self._tun.info.plain_because:
             logger = log.logger("tuntap")
             logger.warning(

@@ -63,7 +63,8 @@ class LinkSpec:
     """Keep segmentation and checksum offloads; without meaning for emulated links, where they are always off."""
     token_bucket: bool = False
     """Have the kernel hold ``rate_bps`` and ``buffer_ns`` (tc-tbf(8)) instead of the emulator: for many links at once,
-    as it takes less CPU. It knows neither delay nor jitter nor loss."""
+    as it takes less CPU. It knows neither delay nor jitter nor loss, counts Ethernet's headers too, and drops packets
+    longer than ``BUCKET_BYTES``."""
 
     def __post_init__(self) -> None:
         """Refuse a name that cannot name interfaces."""
@@ -71,7 +72,7 @@ class LinkSpec:
             raise ValueError(f"link name {self.name!r}: use 1 to {MAX_NAME} letters, digits or hyphens")
         if self.token_bucket:
             only = ChannelSpec(self.rate_bps, buffer_ns=self.buffer_ns)
-            if self.rate_bps is None or self.emulated or {self.channel("up"), self.channel("down")} != {only}:
+            if not self.rate_bps or self.emulated or {self.channel("up"), self.channel("down")} != {only}:
                 raise ValueError(f"link {self.name}: a token bucket has one rate and one buffer, and nothing else")
 
     def channel(self, direction: str) -> ChannelSpec:

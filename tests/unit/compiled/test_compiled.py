@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -68,27 +69,75 @@ def test_it_can_be_forbidden(environment: dict[str, str]) -> None:
 
 
 @built
-def test_a_source_that_has_changed_runs_instead_of_what_it_was(copy: Path) -> None:
-    with (copy / "mlvpn/core/jitter.py").open("a") as source:
-        source.write("\nSLOT_NS = 7\n")
+@pytest.mark.parametrize("file", ["core/jitter.py", "core/counters.py", "units.py"])
+def test_a_source_that_has_changed_runs_instead_of_what_it_was(copy: Path, file: str) -> None:
+    """Also one that is not compiled itself: they know its types."""
+    with (copy / "mlvpn" / file).open("a") as source:
+        source.write("\nANOTHER = 7\n")
     path, because = run(SHOW, copy).stdout.split("|")
     assert path.strip().endswith("jitter.py")
-    assert because.strip() == "mlvpn.core.jitter has changed since they were compiled"
+    assert because.strip() == f"{file} has changed since they were compiled"
     forced = run(SHOW, copy, MLVPN_COMPILED="yes")
-    assert "jitter has changed" in forced.stderr
+    assert f"{file} has changed" in forced.stderr
     assert "python -m mlvpn.compiled.build" in forced.stderr
 
 
-@pytest.mark.parametrize("left", ["", '{"suffix": ".other.so", "sources": {}}'])
-def test_without_a_build_of_this_python_the_sources_run(copy: Path, left: str) -> None:
+@pytest.mark.parametrize(
+    ("left", "because"),
+    [
+        (None, "they are not compiled"),
+        ("", "what was compiled cannot be read"),
+        ("[]", "what was compiled cannot be read"),
+        ('{"suffix": ".other.so", "sources": {}}', "they are compiled for another Python"),
+    ],
+)
+def test_without_a_build_of_this_python_the_sources_run(copy: Path, left: str | None, because: str) -> None:
     lib = copy / "mlvpn/compiled/lib"
     shutil.rmtree(lib, ignore_errors=True)
-    if left:
+    if left is not None:
         lib.mkdir()
         (lib / compiled.MANIFEST).write_text(left)
-    path, because = run(SHOW, copy).stdout.split("|")
+    assert_interpreted(copy, because)
+
+
+@built
+@pytest.mark.parametrize(
+    ("name", "because"),
+    [
+        (f"{compiled.LIBRARY}{compiled.SUFFIX}", "what was compiled does not load"),
+        (f"mlvpn/wire/vnet{compiled.SUFFIX}", "mlvpn.wire.vnet is not among what was compiled"),
+    ],
+)
+def test_half_a_build_is_none(copy: Path, name: str, because: str) -> None:
+    (copy / "mlvpn/compiled/lib" / name).unlink()
+    assert_interpreted(copy, because)
+
+
+def assert_interpreted(copy: Path, because: str) -> None:
+    path, reason = run(SHOW, copy).stdout.split("|")
     assert path.strip().endswith("jitter.py")
-    assert because.strip() == ("they are compiled for another Python" if left else "they are not compiled")
+    assert reason.strip().startswith(because)
+
+
+def test_they_are_compiled_where_they_can_be() -> None:
+    """Or else their failing to compile would show nowhere: what needs them is skipped."""
+    if shutil.which("cc") is None or not Path(sysconfig.get_path("include"), "Python.h").exists():
+        pytest.skip("no compiler, or no headers of this Python")
+    reason = compiled.unusable_because()
+    assert not reason or "has changed" in reason, "make setup says why"
+
+
+@pytest.mark.skipif(bool(compiled.INTERPRETED_BECAUSE), reason="that is how they run now")
+def test_they_pass_their_tests_interpreted_too() -> None:
+    folders = [str(TESTS / "unit" / name) for name in ("core", "wire", "crypto", "burst", "system", "daemon")]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *folders],
+        env=os.environ | {"MLVPN_COMPILED": "no"},
+        cwd=TESTS.parent,
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
 
 
 def test_another_word_is_refused() -> None:

@@ -51,6 +51,13 @@ def test_a_wandering_delay_is_jitter_in_proportion(amplitude_ms: float) -> None:
     assert jitter.mean_ns / NS_PER_MS == pytest.approx(amplitude_ms, rel=0.5)
 
 
+def test_on_an_idle_link_the_few_pings_tell_it_within_twenty_seconds() -> None:
+    random, jitter = Random(1), Jitter()
+    for number in range(40):
+        jitter.note(int(random.uniform(40, 60) * NS_PER_MS), number * NS_PER_S // 2)
+    assert jitter.is_jittery
+
+
 def test_the_level_leaves_the_jitter_out() -> None:
     jitter = Jitter()
     delays_ms = wandering(15, 20)
