@@ -21,8 +21,9 @@ LEVEL_SLOTS = 12
 ZIGZAG_SLOTS = 64
 QUEUE_TURNS = 6
 """A queue that fills and empties turns the delay so often at most in the 1.3 s of so many slots, jitter in two of three
-of them. So the highest turns count as no more than the next. Else the queue that a first pace makes when it is far too
-high, behind a short link with a long buffer, passes for jitter, is not seen, and goes on filling and draining."""
+of them. So whether a delay is jittery is told with the highest turns cut down to the next. Else the queue that a first
+pace makes when it is far too high, behind a short link with a long buffer, passes for jitter, is not seen, and goes on
+filling and draining. How much jitter there is, is told with all of them."""
 JITTERY_NS = 3 * NS_PER_MS // 2
 """From so much jitter on (half of it to leave) the delay of one report is no measure of a queue. A slow link's own
 datagrams make it zigzag by half a millisecond, seldom by one."""
@@ -83,5 +84,6 @@ class Jitter:
         usual = sorted(self._zigzag)[:-QUEUE_TURNS]
         if not usual:
             return
-        self.jitter_ns = (sum(usual) + QUEUE_TURNS * usual[-1]) // len(self._zigzag)
-        self.is_jittery = self.jitter_ns >= (JITTERY_NS // 2 if self.is_jittery else JITTERY_NS)
+        usual_ns = (sum(usual) + QUEUE_TURNS * usual[-1]) // len(self._zigzag)
+        self.is_jittery = usual_ns >= (JITTERY_NS // 2 if self.is_jittery else JITTERY_NS)
+        self.jitter_ns = sum(self._zigzag) // len(self._zigzag) if self.is_jittery else usual_ns
