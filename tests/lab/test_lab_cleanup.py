@@ -16,7 +16,8 @@ from mlvpn.lab.topology import Lab, LinkSpec
 pytestmark = pytest.mark.root
 
 LIVES = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs tests in the background has it ignored
 from mlvpn.lab.topology import Lab, LinkSpec
 with Lab([LinkSpec("a", delay_ns=1000000)]) as lab:
     lab.client.spawn(["sleep", "1000"])
