@@ -2,7 +2,8 @@
 
 Four loads, client to server: over two unshaped links bulk TCP, the same where the network cards have no offloads, and
 small datagrams at a constant rate; and bulk TCP over many slow links. Sampled in the worker itself (`sampler`), both
-ends at once, kernel time included; the price per datagram comes from /proc and the counters of ``status``.
+ends at once, kernel time included, and with interpreted modules, for compiled functions show in no stack; the price
+per datagram comes from /proc and the counters of ``status``.
 """
 
 from __future__ import annotations
