@@ -1,8 +1,9 @@
 """TCP in virtual time: bulk flows with CUBIC or BBR over simulated links, near enough to Linux to see what they mind.
 
 What it models: packets, SACK, RACK's tolerance of reordering (a quarter of the least round trip), HyStart by delay,
-CUBIC (RFC 9438), BBR version 1 (pacing, probing, ProbeRTT, its bound of two bandwidth-delay products). What it does
-not: timeouts other than one of 300 ms, delayed ACKs beyond two segments, byte counts.
+CUBIC (RFC 9438), BBR version 1 (pacing, probing, ProbeRTT, its bound of two bandwidth-delay products and what was
+lately acknowledged at once). What it does not: timeouts other than one of 300 ms, delayed ACKs beyond two segments,
+byte counts.
 
 Owns the traffic of simulations. Does not own links or tunnels (`sim/simulator.py`).
 """
@@ -100,6 +101,9 @@ class Bbr:
         self._min_rtt_ns = 0
         self._min_rtt_at_ns = 0
         self._probe_until_ns = 0
+        self._epoch_ns = 0
+        self._epoch_acked = 0
+        self._extra_acked: deque[tuple[int, float]] = deque()
 
     def bandwidth(self) -> float:
         """Segments per second."""
@@ -122,6 +126,7 @@ class Bbr:
                 self._probe_until_ns = now_ns + 200 * MS + rtt_ns
             self._min_rtt_ns, self._min_rtt_at_ns = rtt_ns, now_ns
         bdp = self.bandwidth() * self._min_rtt_ns / 1e9
+        self._note_aggregation(segments, now_ns)
         if self._mode == "drain" and flow.flight <= bdp:
             self._mode, self._phase_ns = "probe", now_ns
         if self._mode == "probe" and now_ns - self._phase_ns > self._min_rtt_ns:
@@ -130,7 +135,21 @@ class Bbr:
             self.window = 4
         else:
             gain = 2.885 if self._mode == "startup" else 2.0
-            self.window = max(gain * bdp, self.window + segments if self._mode == "startup" and not bdp else 4)
+            extra = 0 if self._mode == "startup" else max((extra for _, extra in self._extra_acked), default=0)
+            self.window = max(gain * bdp + extra, self.window + segments if self._mode == "startup" and not bdp else 4)
+
+    def _note_aggregation(self, segments: int, now_ns: int) -> None:
+        """Remember for up to ten round trips how much more was acknowledged than the bandwidth explains."""
+        expected = self.bandwidth() * (now_ns - self._epoch_ns) / 1e9
+        if self._epoch_acked <= expected:
+            self._epoch_ns, self._epoch_acked, expected = now_ns, 0, 0
+        self._epoch_acked += segments
+        most = min(self._epoch_acked - expected, self.window, self.bandwidth() / 10)
+        while self._extra_acked and self._extra_acked[-1][1] <= most:
+            self._extra_acked.pop()
+        self._extra_acked.append((self._rounds, most))
+        while self._extra_acked[0][0] < self._rounds - 10:
+            self._extra_acked.popleft()
 
     def _check_full(self) -> None:
         if self._mode != "startup":

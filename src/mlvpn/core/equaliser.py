@@ -6,16 +6,20 @@ flight by the least round trip of the last ten seconds and starves beyond. What 
 packets that wait there are in flight beyond what the links need. So the *hold* is what turns waiting here into waiting
 at the far end; the flow's round trip stays as it was, and no rate is lost.
 
+A flow whose window is *bounded* gets more of one by *aggregation*: once in a while what is held is released all
+together. BBR takes that for a network that gathers acknowledgements, and keeps as much more in flight.
+
     packets wait longer than RESERVE_NS: raise by part of what is too long --> ... --> the slow link's delay: it joins
     shorter, and no slower link has joined yet: lower as far
     the slow link is nearer, or gone, for a second: lower as far
     the links without the slowest are not full: lower by as much as is lacking
     no longer busy: 0
+    nothing waits and the hold has stopped growing, though the flow was not cut: bounded, until it is cut
 
 A flow may use a link that is behind the fastest by no more than its hold. Its lane is held by that much: the receiver
 releases each piece when a link so far behind would have brought it, one constant delay for all.
 
-Owns the holds. Does not own the choice of link (`scheduler`) or the holding itself (`resequencer`).
+Owns the holds and who is bounded. Does not own the choice of link (`scheduler`) or the holding itself (`resequencer`).
 """
 
 from __future__ import annotations
@@ -27,17 +31,17 @@ from mlvpn.core.link import Link
 from mlvpn.core.pacer import Phase
 from mlvpn.core.queue import Flow
 from mlvpn.units import NS_PER_MS, NS_PER_S
-from mlvpn.wire.frame import MAX_LANES, Hold
+from mlvpn.wire.frame import Hold
 
 EVERY_NS = 20 * NS_PER_MS
 REPEAT_NS = 200 * NS_PER_MS
 """Holds are told again this often: a lost HOLD costs no more."""
 MIN_PERIOD_NS = 100 * NS_PER_MS
-"""A flow is judged once per round trip and no more often than this."""
+"""A flow is judged once per round trip, after a change of its hold every other one, and no more often than this."""
 RESERVE_NS = 3 * NS_PER_MS
 """Packets go on waiting this long, so that the links do not run dry while BBR sends less for a round trip."""
-RAISE_RATIO = 0.5
-"""What waits too long becomes hold by this part per round trip: BBR, when it probes, has more in flight than it keeps,
+RAISE_RATIO = 0.75
+"""What waits too long becomes hold by this part at a time: BBR, when it probes, has more in flight than it keeps,
 and a hold raised by all of it would cost rate until it is low again. With a quarter BBR needs another of its ten-second
 periods for a link 30 ms behind (bench.bond --rows 3). A CUBIC flow of 500 segments, whose queue grows by 6 ms each
 round trip, stays below 20 ms."""
@@ -53,6 +57,16 @@ MIN_SPREAD_NS = 3 * NS_PER_MS
 MARGIN_NS = 2 * NS_PER_MS
 WORTH_RATIO = 0.03
 """A slow link that adds less than this to the sum is not waited for, once its capacity is known."""
+BOUNDED_RESERVE_RATIO = 1 / 8
+"""Of its hold: what a flow with a bounded window keeps waiting besides. BBR takes a quarter of its least round trip out
+of what is in flight after each probe, and that is longer by what the hold was at the time."""
+AGGREGATED_ROUND_TRIPS = 2
+"""The longest hold with which aggregation is worth it. While pieces gather, the links run dry by as much as the hold is
+longer than the round trip, and a link too far behind may still not join."""
+MAX_AGGREGATION_NS = 100 * NS_PER_MS
+"""Linux' BBR adds no more than this to its window (tcp_bbr.c, bbr_extra_acked_max_us)."""
+SEGMENT_BYTES = 1400
+"""Of inner TCP, nearly enough for a cube root."""
 _CAPACITY_UNKNOWN = (Phase.STARTUP, Phase.COMPETE)
 """Beside somebody else a link that is hardly used cannot show what it could do; not waited for, it never would be."""
 
@@ -69,7 +83,7 @@ class Equaliser:
         self._wanted_ns = self._wanted_before_ns = 0
         """The longest hold that had a use since ``_wanted_since_ns``, and in the time before."""
         self._wanted_since_ns = 0
-        self._told: dict[int, int] = {}
+        self._told: dict[int, Hold] = {}
         self._told_ns = 0
 
     def update(self, flows: Collection[Flow], links: Sequence[Link], now_ns: int) -> list[Hold]:
@@ -82,10 +96,11 @@ class Equaliser:
         if total_bps >= BUSY_RATIO * _capacity_bps(behind, MIN_SPREAD_NS):
             self._busy_ns = now_ns
         self._note_wanted(_wanted_ns(behind), now_ns)
-        holds: dict[int, int] = {}
+        holds: dict[int, Hold] = {}
         for flow in flows:
             self._judge(flow, total_bps, behind, now_ns)
-            holds[flow.lane] = min(flow.hold_ns, holds.get(flow.lane, flow.hold_ns))
+            hold = Hold(flow.lane, flow.hold_ns // 1000, _aggregation_ns(flow, links[0]) // 1000)
+            holds[flow.lane] = min(hold, holds.get(flow.lane, hold))
         return self._changes(holds, now_ns)
 
     def _note_wanted(self, wanted_ns: int, now_ns: int) -> None:
@@ -98,14 +113,28 @@ class Equaliser:
         self._wanted_ns = max(self._wanted_ns, wanted_ns)
 
     def _judge(self, flow: Flow, total_bps: float, behind: _Behind, now_ns: int) -> None:
-        """Measure a flow's rate and waiting once per round trip, and move its hold accordingly."""
+        """Measure a flow's rate and waiting once per round trip, and move its hold accordingly.
+
+        After a move one round trip passes unjudged: answering twice to the same queue would overshoot.
+        """
         rtt_ns = behind[0][1].estimator.rtt_min_ns + flow.hold_ns
         span_ns = now_ns - flow.judged_ns
         if span_ns < max(rtt_ns, MIN_PERIOD_NS):
             return
-        excess_ns = flow.waited_byte_ns / max(flow.rate_bytes, 1) - RESERVE_NS
-        flow.rate_bps = flow.rate_bytes * 8e9 / span_ns
+        rate_bytes, waited_byte_ns = flow.rate_bytes, flow.waited_byte_ns
         flow.judged_ns, flow.rate_bytes, flow.waited_byte_ns = now_ns, 0, 0
+        if flow.settles:
+            flow.settles = False
+            return
+        flow.rate_bps = rate_bytes * 8e9 / span_ns
+        excess_ns = waited_byte_ns / max(rate_bytes, 1) - _reserve_ns(flow)
+        before_ns = flow.hold_ns
+        self._move_hold(flow, excess_ns, total_bps, behind, now_ns)
+        flow.settles = abs(flow.hold_ns - before_ns) > NS_PER_MS
+        self._judge_bound(flow, excess_ns, rtt_ns, now_ns)
+
+    def _move_hold(self, flow: Flow, excess_ns: float, total_bps: float, behind: _Behind, now_ns: int) -> None:
+        """Raise or lower the hold of ``flow``, which has waited ``excess_ns`` longer than its reserve."""
         wanted_ns = max(self._wanted_ns, self._wanted_before_ns)
         flow.hold_ns = min(flow.hold_ns, wanted_ns)
         filled = total_bps / _without_slowest_bps(behind, flow.hold_ns)
@@ -116,6 +145,7 @@ class Equaliser:
             flow.hold_ns = min(flow.hold_ns + int(RAISE_RATIO * excess_ns), wanted_ns)
         elif lacks:
             # What the flow has in flight fills the links if the round trip is as much shorter as the rate is too low.
+            rtt_ns = behind[0][1].estimator.rtt_min_ns + flow.hold_ns
             flow.hold_ns = max(flow.hold_ns - int((1 - filled) * rtt_ns), 0)
         elif filled >= FULL_RATIO:
             used_ns = min(_used_ns(behind, flow.hold_ns), flow.hold_ns)
@@ -130,17 +160,47 @@ class Equaliser:
         was_short, flow.short = flow.short, PAUSE_RATIO < filled < FULL_RATIO
         return was_short and flow.short
 
-    def _changes(self, holds: dict[int, int], now_ns: int) -> list[Hold]:
+    def _judge_bound(self, flow: Flow, excess_ns: float, rtt_ns: int, now_ns: int) -> None:
+        """Find out whether the window of ``flow`` is bounded: nothing waits, although no cut can be the reason.
+
+        One that could grow would have made its hold longer meanwhile. CUBIC, taken for one, would lose by aggregation.
+        """
+        if not flow.hold_ns or flow.hold_ns > flow.longest_hold_ns + NS_PER_MS:
+            flow.longest_hold_ns, flow.hold_risen_ns = flow.hold_ns, now_ns
+        if flow.cut_ns is not None and now_ns - flow.cut_ns < _regrowth_ns(flow.rate_bps, rtt_ns):
+            flow.bounded = False
+        elif excess_ns <= 0 and now_ns - flow.hold_risen_ns > CALM_NS:
+            flow.bounded = True
+
+    def _changes(self, holds: dict[int, Hold], now_ns: int) -> list[Hold]:
         """Return all holds if one has changed or it is time to tell them again; a lane no longer held is told so."""
         for lane in self._told:
-            holds.setdefault(lane, 0)
-        changed = any(abs(hold_ns - self._told.get(lane, 0)) > NS_PER_MS for lane, hold_ns in holds.items())
-        repeat = any(holds.values()) and now_ns - self._told_ns >= REPEAT_NS
-        if not changed and not repeat:
+            holds.setdefault(lane, Hold(lane, 0))
+        changed = any(_differ(hold, self._told.get(hold.lane, Hold(hold.lane, 0))) for hold in holds.values())
+        held = {lane: hold for lane, hold in holds.items() if hold.hold_us}
+        if not changed and not (held and now_ns - self._told_ns >= REPEAT_NS):
             return []
-        self._told = {lane: hold_ns for lane, hold_ns in holds.items() if hold_ns}
-        self._told_ns = now_ns
-        return [Hold(lane, hold_ns // 1000) for lane, hold_ns in holds.items() if lane < MAX_LANES]
+        self._told, self._told_ns = held, now_ns
+        return list(holds.values())
+
+
+def _differ(hold: Hold, told: Hold) -> bool:
+    return abs(hold.hold_us - told.hold_us) > 1000 or bool(hold.aggregation_us) != bool(told.aggregation_us)
+
+
+def _reserve_ns(flow: Flow) -> float:
+    return RESERVE_NS + BOUNDED_RESERVE_RATIO * flow.hold_ns * flow.bounded
+
+
+def _regrowth_ns(rate_bps: float, rtt_ns: int) -> float:
+    """Return how long CUBIC takes to grow back what a cut takes from it: K of RFC 9438, 4.2."""
+    window_segments = rate_bps * rtt_ns / 8e9 / SEGMENT_BYTES
+    return float((0.3 * window_segments / 0.4) ** (1 / 3) * NS_PER_S)
+
+
+def _aggregation_ns(flow: Flow, fastest: Link) -> int:
+    is_cheap = flow.hold_ns <= AGGREGATED_ROUND_TRIPS * fastest.estimator.rtt_min_ns
+    return min(flow.hold_ns, MAX_AGGREGATION_NS) if flow.bounded and is_cheap else 0
 
 
 def _capacity_bps(behind: _Behind, limit_ns: float) -> float:

@@ -123,6 +123,11 @@ class Pacer:
             self._tokens_bytes = min(self._tokens_bytes + self.pace_bps * elapsed_ns / 8e9, burst)
         return self._tokens_bytes
 
+    @property
+    def saved_ns(self) -> float:
+        """How long the link has been left unused, as far as it is made up for; as of the last look at the tokens."""
+        return self._tokens_bytes * 8e9 / self.pace_bps if self.pace_bps else 0.0
+
     def spend(self, size: int) -> None:
         self._tokens_bytes -= size
 

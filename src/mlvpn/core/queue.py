@@ -49,21 +49,26 @@ class Flow:
 
     __slots__ = (
         "backlog_bytes",
+        "bounded",
         "busy_bytes",
         "codel_count",
         "codel_dropping",
         "codel_next_ns",
+        "cut_ns",
         "deficit_bytes",
         "first_above_ns",
         "hold_ns",
+        "hold_risen_ns",
         "judged_ns",
         "lane",
         "last_ns",
         "listed",
+        "longest_hold_ns",
         "packets",
         "pin",
         "rate_bps",
         "rate_bytes",
+        "settles",
         "short",
         "waited_byte_ns",
         "window_bytes",
@@ -86,8 +91,17 @@ class Flow:
         self.codel_dropping = False
         self.codel_next_ns = 0
         self.codel_count = 0
+        self.cut_ns: int | None = None
+        """When last a packet of it was dropped or marked."""
         # Of the equaliser: how much delay the flow bears, and what tells.
         self.hold_ns = 0
+        self.longest_hold_ns = 0
+        self.hold_risen_ns = 0
+        """When the longest hold was last exceeded."""
+        self.bounded = False
+        """Its window cannot grow into the hold it would take."""
+        self.settles = False
+        """The hold has just changed, so what is measured is not yet its effect."""
         self.judged_ns = 0
         self.short = False
         self.rate_bytes = 0
@@ -343,7 +357,7 @@ class FlowQueue:
                 flow.codel_dropping = False
             while flow.codel_dropping and now_ns >= flow.codel_next_ns:
                 flow.codel_count += 1
-                if not self._signal(flow) or not self._above_target(flow, now_ns):
+                if not self._signal(flow, now_ns) or not self._above_target(flow, now_ns):
                     flow.codel_dropping = False
                 flow.codel_next_ns += int((INTERVAL_NS + flow.hold_ns) / sqrt(flow.codel_count))
         elif above:
@@ -351,7 +365,7 @@ class FlowQueue:
         return bool(flow.packets)
 
     def _start_dropping(self, flow: Flow, now_ns: int) -> None:
-        self._signal(flow)
+        self._signal(flow, now_ns)
         flow.codel_dropping = True
         recently = now_ns - flow.codel_next_ns < 16 * INTERVAL_NS
         flow.codel_count = flow.codel_count - 2 if recently and flow.codel_count > 2 else 1
@@ -370,8 +384,9 @@ class FlowQueue:
             return False
         return now_ns >= flow.first_above_ns
 
-    def _signal(self, flow: Flow) -> bool:
+    def _signal(self, flow: Flow, now_ns: int) -> bool:
         """Tell the sender of ``flow`` to slow down: mark its head if it understands, else drop one packet of it."""
+        flow.cut_ns = now_ns
         packet = flow.packets[0]
         if mark_congestion(packet):
             self._counters.queue_marked_packets += 1

@@ -32,6 +32,9 @@ IN_USE_NS = 500 * NS_PER_MS
 HOLD_EXPIRY_NS = 2 * NS_PER_S
 """The sender repeats its holds five times a second; after this silence they are over."""
 MAX_HOLD_NS = 400 * NS_PER_MS
+AGGREGATE_EVERY = 6
+"""Aggregation begins once in so many holds. Linux' BBR remembers for five to ten round trips how much was acknowledged
+at once (tcp_bbr.c, bbr_extra_acked_win_rtts), and those of a held flow are longer than its hold."""
 
 
 class Receiver:
@@ -48,6 +51,7 @@ class Receiver:
         self._data_ns: dict[int, int] = {}
         """Link number -> when it last brought ordered data."""
         self._hold_ns = [0] * MAX_LANES
+        self._aggregation_ns = [0] * MAX_LANES
         self._held_ns = 0
 
     def fresh_offsets(self, link: Link, opened: Opened) -> Sequence[int]:
@@ -85,7 +89,10 @@ class Receiver:
             self.feedback_due_ns = min(self.feedback_due_ns, max(now_ns, self._feedback_sent_ns + GAP_FEEDBACK_NS))
 
     def _order(self, link: Link, piece: Piece, relative_us: int, train: ReceivedTrain, now_ns: int) -> None:
-        """Hand a piece to the resequencer; an equalised one is not released before its lane's hold is over."""
+        """Hand a piece to the resequencer; an equalised one is not released before its lane's hold is over.
+
+        Nor during aggregation, which ends for all that is held at once.
+        """
         release_ns = train.arrival_ns + train.stretch_ns
         if piece.lane:
             link.receiver.note_mean_delay(relative_us + train.stretch_ns // 2000)
@@ -94,13 +101,16 @@ class Receiver:
         if piece.equalise and hold_ns:
             held_ns = hold_ns - int((relative_us - self._fastest_us) * 1000)
             release_ns = max(train.arrival_ns + held_ns, release_ns)
+            since_ns = release_ns % (AGGREGATE_EVERY * hold_ns)
+            release_ns += max(self._aggregation_ns[piece.lane] - since_ns, 0)
         self.resequencer.accept(piece, release_ns, now_ns)
 
     def on_hold(self, holds: Sequence[Hold], now_ns: int) -> None:
-        """Learn how long each lane's equalised pieces are to be held."""
+        """Learn how long each lane's equalised pieces are to be held, and gathered once in a while."""
         self._held_ns = now_ns
         for hold in holds:
             self._hold_ns[hold.lane % MAX_LANES] = min(hold.hold_us * 1000, MAX_HOLD_NS)
+            self._aggregation_ns[hold.lane % MAX_LANES] = min(hold.aggregation_us * 1000, MAX_HOLD_NS)
 
     def on_control(self, link: Link, opened: Opened, train: ReceivedTrain) -> None:
         """Record a control datagram; it asks for no feedback."""

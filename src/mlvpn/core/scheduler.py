@@ -6,7 +6,8 @@ unknown offset is the same on all links and the differences are exact (docs/bond
 * Sparse packets and repairs take the link of least delay; sparse ones stay on it until another is clearly better.
 * A young flow uses a slower link only if its backlog would keep the faster ones busy for longer than the difference in
   delay (the test of ECF, CoNEXT 2017): a web page is not held up by a slow link.
-* A bulk flow uses every link that has credit and is behind by no more than the flow bears (`equaliser`).
+* A bulk flow uses every link that has credit and is behind by no more than the flow bears (`equaliser`). To one that
+  is held, all of these are equally far: it takes the one that has been left unused longest.
 
 Owns the choice. Does not own credit (`pacer`), order (`queue`) or state (`link`).
 """
@@ -93,6 +94,11 @@ def for_flow(flow: Flow, links: Sequence[Link], credited: Sequence[Link]) -> Lin
 
     ``links``: the eligible ones, least delay first; ``credited``: those of them that have credit, in the same order.
     """
+    if flow.bulk and flow.hold_ns:
+        reach_ns = flow.hold_ns + BULK_SPREAD_NS
+        level = [link for link in credited if behind_ns(link, links[0]) <= min(reach_ns, MAX_SPREAD_NS)]
+        if level:
+            return max(level, key=_saved_ns)
     link = credited[0]
     if link is links[0]:
         return link
@@ -103,3 +109,7 @@ def for_flow(flow: Flow, links: Sequence[Link], credited: Sequence[Link]) -> Lin
         return link
     faster_bps = sum(other.estimator.capacity_bps for other in links[: links.index(link)])
     return link if flow.backlog_bytes * 8e9 >= later_ns * faster_bps else None
+
+
+def _saved_ns(link: Link) -> float:
+    return link.pacer.saved_ns

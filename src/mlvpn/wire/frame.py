@@ -24,7 +24,7 @@ their own order. `equalise` asks the receiver to hold the datagram as long as HO
 | 5 | MTU_PROBE | datagram size u16, padding |
 | 6 | MTU_ACK | datagram size u16 |
 | 7 | CLOSE | reason as UTF-8 text |
-| 8 | HOLD | items: lane u8, microseconds u32: how much later than the fastest link brings it an equalised datagram is released; 0 ends it, and so does silence |
+| 8 | HOLD | items: lane u8, hold u32, aggregation u32 (both microseconds): how much later than the fastest link brings it an equalised datagram is released (0 ends it, and so does silence), and for how long once in a while what is due waits, to be released all together |
 
 A link report of FEEDBACK, cumulative, so that a lost one harms nobody:
 
@@ -105,7 +105,7 @@ _PONG = struct.Struct(">Q")
 _REPORT = struct.Struct(">BHIHIIIIHIHIB")
 _RANGE = struct.Struct(">HH")
 _GONE = struct.Struct(">BIH")
-_HOLD = struct.Struct(">BI")
+_HOLD = struct.Struct(">BII")
 _SIZE = struct.Struct(">H")
 
 
@@ -191,6 +191,7 @@ class Gone(NamedTuple):
 class Hold(NamedTuple):
     lane: int
     hold_us: int
+    aggregation_us: int = 0
 
 
 def pack_control(control: Control, body: bytes) -> bytes:

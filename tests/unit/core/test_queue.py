@@ -189,6 +189,22 @@ def test_a_flow_that_is_held_may_wait_as_much_longer_as_its_round_trip_is() -> N
     assert drops_of_a_steady_wait(100 * NS_PER_MS) == 0
 
 
+def test_a_flow_remembers_when_it_was_cut() -> None:
+    waiting, counters = new()
+    for ms in range(400):
+        now_ns = START_NS + ms * NS_PER_MS
+        waiting.enqueue(plain(ms), now_ns)
+        waiting.head(now_ns)
+        (flow,) = waiting._flows.values()
+        if counters.queue_dropped_packets:
+            assert flow.cut_ns == now_ns
+            return
+        assert flow.cut_ns is None
+        if ms >= 40:
+            take(waiting, now_ns)
+    pytest.fail("nothing was dropped")
+
+
 def test_the_fattest_flow_pays_for_a_full_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "LIMIT_BYTES", 100_000)
     waiting, counters = new()

@@ -115,6 +115,25 @@ def test_bulk_takes_links_as_far_behind_as_its_hold(links: list[Link]) -> None:
     assert scheduler.for_flow(bulk, links, links[2:]) is None
 
 
+def test_a_held_flow_uses_the_links_within_its_hold_by_their_rates(links: list[Link]) -> None:
+    """They are equally far for it, and none of them need be full."""
+    held = flow_with(1000, bulk=True)
+    held.hold_ns = 30 * NS_PER_MS
+    taken = {link.name: 0 for link in links}
+    for link in links:
+        link.pacer.pace_bps = link.estimator.capacity_bps
+    links[1].pacer.pace_bps *= 2
+    for now_ns in range(0, 300 * NS_PER_MS, NS_PER_MS):
+        for link in links:
+            link.pacer.tokens_bytes(now_ns)
+        chosen = scheduler.for_flow(held, links, links)
+        assert chosen is not None
+        chosen.pacer.spend(3125)  # 25 Mbit/s of 30
+        taken[chosen.name] += 1
+    assert taken["b"] == pytest.approx(2 * taken["a"], rel=0.1)
+    assert not taken["c"], "beyond its hold"
+
+
 def test_credit_is_bounded_by_what_may_be_in_flight(links: list[Link]) -> None:
     link = links[0]
     link.pacer.flight_limit_bytes = 500.0

@@ -37,7 +37,10 @@ GOLDEN: dict[str, tuple[bytes, str]] = {
     "gone": (frame.pack_gone([Gone(3, 7, 2), Gone(15, 0xFFFFFFFF, 1)]), "04000e 03 00000007 0002 0f ffffffff 0001"),
     "mtu probe": (frame.pack_mtu_probe(1472, 10), "050007 05c0 0000000000"),
     "mtu ack": (frame.pack_mtu_ack(1472), "060002 05c0"),
-    "hold": (frame.pack_hold([Hold(1, 35_000), Hold(15, 0)]), "08000a 01 000088b8 0f 00000000"),
+    "hold": (
+        frame.pack_hold([Hold(1, 35_000, 20_000), Hold(15, 0)]),
+        "080012 01 000088b8 00004e20 0f 00000000 00000000",
+    ),
     "close": (frame.pack_control(frame.Control.CLOSE, b"bye"), "070003 627965"),
     "item": (frame.pack_item(b"abc"), "0003 616263"),
     "item with an unfinished TCP checksum": (frame.pack_item(b"abc", 20, 16), "8003 14 616263"),
@@ -143,7 +146,7 @@ def test_gone_round_trips(gone: list[Gone]) -> None:
     assert frame.unpack_gone(one(frame.pack_gone(gone))) == gone
 
 
-@given(st.lists(st.builds(Hold, st.integers(0, 15), st.integers(0, 0xFFFFFFFF)), max_size=16))
+@given(st.lists(st.builds(Hold, st.integers(0, 15), *[st.integers(0, 0xFFFFFFFF)] * 2), max_size=16))
 def test_hold_round_trips(holds: list[Hold]) -> None:
     assert frame.unpack_hold(one(frame.pack_hold(holds))) == holds
 
