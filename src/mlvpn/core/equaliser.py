@@ -14,7 +14,7 @@ together. BBR takes that for a network that gathers acknowledgements, and keeps 
     the slow link is nearer, or gone, for a second: lower as far
     the links without the slowest are not full: lower by as much as is lacking
     no longer busy: 0
-    nothing waits and the hold has stopped growing, though the flow was not cut: bounded, until it is cut
+    nothing waits and no more has been in flight for long, though the flow was not cut: bounded, until it is cut
 
 A flow may use a link that is behind the fastest by no more than its hold. Its lane is held by that much: the receiver
 releases each piece when a link so far behind would have brought it, one constant delay for all.
@@ -60,9 +60,12 @@ WORTH_RATIO = 0.03
 BOUNDED_RESERVE_RATIO = 1 / 8
 """Of its hold: what a flow with a bounded window keeps waiting besides. BBR takes a quarter of its least round trip out
 of what is in flight after each probe, and that is longer by what the hold was at the time."""
-AGGREGATED_ROUND_TRIPS = 2
-"""The longest hold with which aggregation is worth it. While pieces gather, the links run dry by as much as the hold is
-longer than the round trip, and a link too far behind may still not join."""
+STALLED_NS = 2 * NS_PER_S
+GROWTH_RATIO = 1.05
+"""What CUBIC has in flight grows by more than that in this time: a window of 200 segments by one each two round trips."""
+AGGREGATED_ROUND_TRIPS = 2.5
+"""The longest hold that is of use has to be within this for aggregation. While pieces gather, the links run dry by as
+much as the hold is longer than the round trip, and a link too far behind would not join for all that."""
 MAX_AGGREGATION_NS = 100 * NS_PER_MS
 """Linux' BBR adds no more than this to its window (tcp_bbr.c, bbr_extra_acked_max_us)."""
 SEGMENT_BYTES = 1400
@@ -99,7 +102,7 @@ class Equaliser:
         holds: dict[int, Hold] = {}
         for flow in flows:
             self._judge(flow, total_bps, behind, now_ns)
-            hold = Hold(flow.lane, flow.hold_ns // 1000, _aggregation_ns(flow, links[0]) // 1000)
+            hold = Hold(flow.lane, flow.hold_ns // 1000, self._aggregation_ns(flow, links[0]) // 1000)
             holds[flow.lane] = min(hold, holds.get(flow.lane, hold))
         return self._changes(holds, now_ns)
 
@@ -111,6 +114,11 @@ class Equaliser:
             self._wanted_before_ns = self._wanted_ns if is_recent else 0
             self._wanted_ns, self._wanted_since_ns = 0, now_ns
         self._wanted_ns = max(self._wanted_ns, wanted_ns)
+
+    @property
+    def _longest_ns(self) -> int:
+        """The longest hold that has a use."""
+        return max(self._wanted_ns, self._wanted_before_ns)
 
     def _judge(self, flow: Flow, total_bps: float, behind: _Behind, now_ns: int) -> None:
         """Measure a flow's rate and waiting once per round trip, and move its hold accordingly.
@@ -127,15 +135,16 @@ class Equaliser:
             flow.settles = False
             return
         flow.rate_bps = rate_bytes * 8e9 / span_ns
-        excess_ns = waited_byte_ns / max(rate_bytes, 1) - _reserve_ns(flow)
+        waited_ns = waited_byte_ns / max(rate_bytes, 1)
+        excess_ns = waited_ns - _reserve_ns(flow)
         before_ns = flow.hold_ns
         self._move_hold(flow, excess_ns, total_bps, behind, now_ns)
         flow.settles = abs(flow.hold_ns - before_ns) > NS_PER_MS
-        self._judge_bound(flow, excess_ns, rtt_ns, now_ns)
+        self._judge_bound(flow, excess_ns, rtt_ns + waited_ns, now_ns)
 
     def _move_hold(self, flow: Flow, excess_ns: float, total_bps: float, behind: _Behind, now_ns: int) -> None:
         """Raise or lower the hold of ``flow``, which has waited ``excess_ns`` longer than its reserve."""
-        wanted_ns = max(self._wanted_ns, self._wanted_before_ns)
+        wanted_ns = self._longest_ns
         flow.hold_ns = min(flow.hold_ns, wanted_ns)
         filled = total_bps / _without_slowest_bps(behind, flow.hold_ns)
         lacks = self._lacks(flow, filled)
@@ -160,17 +169,23 @@ class Equaliser:
         was_short, flow.short = flow.short, PAUSE_RATIO < filled < FULL_RATIO
         return was_short and flow.short
 
-    def _judge_bound(self, flow: Flow, excess_ns: float, rtt_ns: int, now_ns: int) -> None:
+    def _judge_bound(self, flow: Flow, excess_ns: float, rtt_ns: float, now_ns: int) -> None:
         """Find out whether the window of ``flow`` is bounded: nothing waits, although no cut can be the reason.
 
-        One that could grow would have made its hold longer meanwhile. CUBIC, taken for one, would lose by aggregation.
+        One that could grow would have done so meanwhile. CUBIC, taken for bounded, would lose by aggregation.
         """
-        if not flow.hold_ns or flow.hold_ns > flow.longest_hold_ns + NS_PER_MS:
-            flow.longest_hold_ns, flow.hold_risen_ns = flow.hold_ns, now_ns
-        if flow.cut_ns is not None and now_ns - flow.cut_ns < _regrowth_ns(flow.rate_bps, rtt_ns):
+        flight_bytes = flow.rate_bps * rtt_ns / 8e9
+        is_cut = flow.cut_ns is not None and now_ns - flow.cut_ns < _regrowth_ns(flight_bytes)
+        if is_cut or not flow.hold_ns or flight_bytes > GROWTH_RATIO * flow.largest_flight_bytes:
+            flow.largest_flight_bytes, flow.grown_ns = flight_bytes, now_ns
+        if is_cut:
             flow.bounded = False
-        elif excess_ns <= 0 and now_ns - flow.hold_risen_ns > CALM_NS:
+        elif excess_ns <= 0 and now_ns - flow.grown_ns > STALLED_NS:
             flow.bounded = True
+
+    def _aggregation_ns(self, flow: Flow, fastest: Link) -> int:
+        is_worth_it = self._longest_ns <= AGGREGATED_ROUND_TRIPS * fastest.estimator.rtt_min_ns
+        return min(flow.hold_ns, MAX_AGGREGATION_NS) if flow.bounded and is_worth_it else 0
 
     def _changes(self, holds: dict[int, Hold], now_ns: int) -> list[Hold]:
         """Return all holds if one has changed or it is time to tell them again; a lane no longer held is told so."""
@@ -192,15 +207,9 @@ def _reserve_ns(flow: Flow) -> float:
     return RESERVE_NS + BOUNDED_RESERVE_RATIO * flow.hold_ns * flow.bounded
 
 
-def _regrowth_ns(rate_bps: float, rtt_ns: int) -> float:
-    """Return how long CUBIC takes to grow back what a cut takes from it: K of RFC 9438, 4.2."""
-    window_segments = rate_bps * rtt_ns / 8e9 / SEGMENT_BYTES
-    return float((0.3 * window_segments / 0.4) ** (1 / 3) * NS_PER_S)
-
-
-def _aggregation_ns(flow: Flow, fastest: Link) -> int:
-    is_cheap = flow.hold_ns <= AGGREGATED_ROUND_TRIPS * fastest.estimator.rtt_min_ns
-    return min(flow.hold_ns, MAX_AGGREGATION_NS) if flow.bounded and is_cheap else 0
+def _regrowth_ns(window_bytes: float) -> float:
+    """Return how long CUBIC takes to grow back what a cut takes from its window: K of RFC 9438, 4.2."""
+    return float((0.3 * window_bytes / SEGMENT_BYTES / 0.4) ** (1 / 3) * NS_PER_S)
 
 
 def _capacity_bps(behind: _Behind, limit_ns: float) -> float:

@@ -57,13 +57,13 @@ class Flow:
         "cut_ns",
         "deficit_bytes",
         "first_above_ns",
+        "grown_ns",
         "hold_ns",
-        "hold_risen_ns",
         "judged_ns",
         "lane",
+        "largest_flight_bytes",
         "last_ns",
         "listed",
-        "longest_hold_ns",
         "packets",
         "pin",
         "rate_bps",
@@ -95,9 +95,9 @@ class Flow:
         """When last a packet of it was dropped or marked."""
         # Of the equaliser: how much delay the flow bears, and what tells.
         self.hold_ns = 0
-        self.longest_hold_ns = 0
-        self.hold_risen_ns = 0
-        """When the longest hold was last exceeded."""
+        self.largest_flight_bytes = 0.0
+        self.grown_ns = 0
+        """When it last had clearly more in flight than ever."""
         self.bounded = False
         """Its window cannot grow into the hold it would take."""
         self.settles = False
