@@ -62,7 +62,7 @@ BOUNDED_RESERVE_RATIO = 1 / 8
 of what is in flight after each probe, and that is longer by what the hold was at the time."""
 STALLED_NS = 2 * NS_PER_S
 GROWTH_RATIO = 1.05
-"""What CUBIC has in flight grows by more than that in this time: a window of 200 segments by one each two round trips."""
+"""What CUBIC has in flight grows by more than that in this time: 200 segments by one each two round trips."""
 AGGREGATED_ROUND_TRIPS = 2.5
 """The longest hold that is of use has to be within this for aggregation. While pieces gather, the links run dry by as
 much as the hold is longer than the round trip, and a link too far behind would not join for all that."""
