@@ -42,9 +42,7 @@ RESERVE_NS = 3 * NS_PER_MS
 """Packets go on waiting this long, so that the links do not run dry while BBR sends less for a round trip."""
 RAISE_RATIO = 0.75
 """What waits too long becomes hold by this part at a time: BBR, when it probes, has more in flight than it keeps,
-and a hold raised by all of it would cost rate until it is low again. With a quarter BBR needs another of its ten-second
-periods for a link 30 ms behind (bench.bond --rows 3). A CUBIC flow of 500 segments, whose queue grows by 6 ms each
-round trip, stays below 20 ms."""
+and a hold raised by all of it would cost rate until it is low again."""
 FULL_RATIO = 0.92
 """The links count as full from here on: inner packets are 0.97 of what a full link carries."""
 PAUSE_RATIO = 0.5
@@ -61,6 +59,7 @@ BOUNDED_RESERVE_RATIO = 1 / 8
 """Of its hold: what a flow with a bounded window keeps waiting besides. BBR takes a quarter of its least round trip out
 of what is in flight after each probe, and that is longer by what the hold was at the time."""
 STALLED_NS = 2 * NS_PER_S
+"""A window that has not grown for so long is bounded."""
 GROWTH_RATIO = 1.05
 """What CUBIC has in flight grows by more than that in this time: 200 segments by one each two round trips."""
 AGGREGATED_ROUND_TRIPS = 2.5
