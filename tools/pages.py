@@ -77,9 +77,10 @@ def _constants(module: str) -> Iterator[tuple[str, str]]:
     """Yield the public constants of a module's source that are numbers, with the string that follows each."""
     body = source(f"mlvpn.core.{module}").body
     for statement, after in zip(body, [*body[1:], None], strict=True):
-        if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
+        if not isinstance(statement, ast.Assign | ast.AnnAssign):
             continue
-        name = statement.targets[0].id
+        target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
+        name = ast.unparse(target)
         if name.isupper() and not name.startswith("_") and isinstance(statement.value, ast.Constant | ast.BinOp):
             yield name, " ".join(_string(after).split()).replace("``", "`").replace("|", "\\|")
 

@@ -14,10 +14,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from fractions import Fraction
+from typing import Final
 
-NS_PER_US = 1_000
-NS_PER_MS = 1_000_000
-NS_PER_S = 1_000_000_000
+NS_PER_US: Final = 1_000
+NS_PER_MS: Final = 1_000_000
+NS_PER_S: Final = 1_000_000_000
 
 _DURATIONS: Mapping[str, int] = {
     "ns": 1,
@@ -53,7 +54,7 @@ _BYTE_RATES: Mapping[str, int] = {unit + "/s": 8 * factor for unit, factor in _S
 """As written: ``MB/s`` and ``Mb/s`` differ by a factor of eight, so a lower-case ``b`` is refused, not guessed."""
 
 # Bounded digits: the text may come from a stranger's file, and a Fraction grows with every digit.
-_QUANTITY = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([^\s0-9.]*)")
+_QUANTITY: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([^\s0-9.]*)")
 
 
 def parse_duration_ns(text: str, bare: str = "s") -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from struct import Struct
-from typing import Any
+from typing import Any, Final
 
 from mlvpn.burst._kernels import ffi, lib
 from mlvpn.burst.api import VNET_HEADER_BYTES, Opened
@@ -19,9 +19,9 @@ from mlvpn.errors import SystemFailure
 from mlvpn.wire.frame import GSEQ_MODULUS, SLICE_HEAD
 from mlvpn.wire.header import OVERHEAD_BYTES
 
-_TRAIN_BYTES = 65_535
+_TRAIN_BYTES: Final = 65_535
 """What one send or receive call can carry at most (UDP length field)."""
-_OPENED = Struct("=Q6I")
+_OPENED: Final = Struct("=Q6I")
 """``struct burst_opened``"""
 
 if not lib.burst_load():
@@ -60,14 +60,12 @@ class Sealer:
         """See ``api.Sealer.seal_slices``."""
         payload_bytes = len(frame) - VNET_HEADER_BYTES - header_bytes
         check_slices(payload_bytes, header_bytes, slice_bytes, offset, count)
-        room = count * (OVERHEAD_BYTES + SLICE_HEAD.size + header_bytes) + min(count * slice_bytes, payload_bytes)
-        if room > self._room:
-            self._grow(room)
+        sliced_bytes = min(count * slice_bytes, payload_bytes - offset)
+        train = bytes(count * (OVERHEAD_BYTES + SLICE_HEAD.size + header_bytes) + sliced_bytes)
         slices = [(header_bytes, slice_bytes, offset, count, gseq % GSEQ_MODULUS, first_byte, csum_start)]
-        written = lib.burst_seal_slices(
-            self._session, link, lseq, ts_us, slices, frame, len(frame), self._out, self._room
-        )
-        train: bytes = self._sealed[: _succeeded(written)]
+        out = ffi.from_buffer("uint8_t[]", train)  # nobody has seen these bytes yet, so C may write them
+        written = lib.burst_seal_slices(self._session, link, lseq, ts_us, slices, frame, len(frame), out, len(train))
+        _succeeded(written)
         return train
 
     def seal_bodies(self, link: int, lseq: int, ts_us: int, bodies: Sequence[bytes]) -> list[bytes]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from mlvpn.errors import PeerError
 from mlvpn.wire.mlvpn1 import (
@@ -27,7 +27,7 @@ from mlvpn.wire.mlvpn1 import (
     seal,
 )
 
-OVERHEAD_BYTES = HEADER_BYTES + MAC_BYTES
+OVERHEAD_BYTES: Final = HEADER_BYTES + MAC_BYTES
 
 
 class TrainBox(Protocol):
@@ -137,8 +137,8 @@ def _load() -> Any:
     return kernel if hasattr(kernel.lib, "segments_split") else None  # one that an older version built
 
 
-KERNEL = _load()
-IMPLEMENTATION = "python" if KERNEL is None else "c"
+KERNEL: Final = _load()
+IMPLEMENTATION: Final = "python" if KERNEL is None else "c"
 
 
 def make_box(key: bytes) -> TrainBox:

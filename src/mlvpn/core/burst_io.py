@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from mlvpn.core.events import Address
 
-Delivery = Sequence[bytes]
+Delivery = Sequence[bytes | memoryview]
 """One TUN frame to write, as buffers for one ``writev``: the first begins with the 10-byte virtio_net_hdr."""
 
 

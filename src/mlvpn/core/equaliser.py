@@ -25,6 +25,7 @@ Owns the holds and who is bounded. Does not own the choice of link (`scheduler`)
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
 from mlvpn.core import scheduler
 from mlvpn.core.link import Link
@@ -33,43 +34,43 @@ from mlvpn.core.queue import Flow
 from mlvpn.units import NS_PER_MS, NS_PER_S
 from mlvpn.wire.frame import Hold
 
-EVERY_NS = 20 * NS_PER_MS
-REPEAT_NS = 200 * NS_PER_MS
+EVERY_NS: Final = 20 * NS_PER_MS
+REPEAT_NS: Final = 200 * NS_PER_MS
 """Holds are told again this often: a lost HOLD costs no more."""
-MIN_PERIOD_NS = 100 * NS_PER_MS
+MIN_PERIOD_NS: Final = 100 * NS_PER_MS
 """A flow is judged once per round trip, after a change of its hold every other one, and no more often than this."""
-RESERVE_NS = 3 * NS_PER_MS
+RESERVE_NS: Final = 3 * NS_PER_MS
 """Packets go on waiting this long, so that the links do not run dry while BBR sends less for a round trip."""
-RAISE_RATIO = 0.75
+RAISE_RATIO: Final = 0.75
 """What waits too long becomes hold by this part at a time: BBR, when it probes, has more in flight than it keeps,
 and a hold raised by all of it would cost rate until it is low again."""
-FULL_RATIO = 0.92
+FULL_RATIO: Final = 0.92
 """The links count as full from here on: inner packets are 0.97 of what a full link carries."""
-PAUSE_RATIO = 0.5
+PAUSE_RATIO: Final = 0.5
 """A flow that fills so little pauses; CUBIC's cut leaves 0.7."""
-BUSY_RATIO = 0.6
+BUSY_RATIO: Final = 0.6
 """Below this part of the fastest links for ``CALM_NS`` the flows need no slower link; CUBIC's cut leaves 0.7."""
-CALM_NS = 1 * NS_PER_S
-MIN_SPREAD_NS = 3 * NS_PER_MS
+CALM_NS: Final = 1 * NS_PER_S
+MIN_SPREAD_NS: Final = 3 * NS_PER_MS
 """Links whose delays differ by less need no holding; keeping the order is enough."""
-MARGIN_NS = 2 * NS_PER_MS
-WORTH_RATIO = 0.03
+MARGIN_NS: Final = 2 * NS_PER_MS
+WORTH_RATIO: Final = 0.03
 """A slow link that adds less than this to the sum is not waited for, once its capacity is known."""
-BOUNDED_RESERVE_RATIO = 1 / 8
+BOUNDED_RESERVE_RATIO: Final = 1 / 8
 """Of its hold: what a flow with a bounded window keeps waiting besides. BBR takes a quarter of its least round trip out
 of what is in flight after each probe, and that is longer by what the hold was at the time."""
-STALLED_NS = 2 * NS_PER_S
+STALLED_NS: Final = 2 * NS_PER_S
 """A window that has not grown for so long is bounded."""
-GROWTH_RATIO = 1.05
+GROWTH_RATIO: Final = 1.05
 """What CUBIC has in flight grows by more than that in this time: 200 segments by one each two round trips."""
-AGGREGATED_ROUND_TRIPS = 2.5
+AGGREGATED_ROUND_TRIPS: Final = 2.5
 """The longest hold that is of use has to be within this for aggregation. While pieces gather, the links run dry by as
 much as the hold is longer than the round trip, and a link too far behind would not join for all that."""
-MAX_AGGREGATION_NS = 100 * NS_PER_MS
+MAX_AGGREGATION_NS: Final = 100 * NS_PER_MS
 """Linux' BBR adds no more than this to its window (tcp_bbr.c, bbr_extra_acked_max_us)."""
-SEGMENT_BYTES = 1400
+SEGMENT_BYTES: Final = 1400
 """Of inner TCP, nearly enough for a cube root."""
-_CAPACITY_UNKNOWN = (Phase.STARTUP, Phase.COMPETE)
+_CAPACITY_UNKNOWN: Final = (Phase.STARTUP, Phase.COMPETE)
 """Beside somebody else a link that is hardly used cannot show what it could do; not waited for, it never would be."""
 
 _Behind = Sequence[tuple[float, Link]]

@@ -19,7 +19,7 @@ payload.
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mlvpn.core.feedback import MIN_FEEDBACK_NS
 from mlvpn.core.jitter import Jitter
@@ -27,33 +27,33 @@ from mlvpn.units import NS_PER_MS, NS_PER_S
 from mlvpn.wire.frame import LinkReport
 from mlvpn.wire.header import TS_MODULUS, signed_us
 
-WINDOW_NS = 60 * NS_PER_MS
+WINDOW_NS: Final = 60 * NS_PER_MS
 """Least span of a rate sample: 50 datagrams at 10 Mbit/s, so one more or less is 2 %."""
-MAX_WINDOW_NS = 1 * NS_PER_S
-JITTER_WINDOW = 40
+MAX_WINDOW_NS: Final = 1 * NS_PER_S
+JITTER_WINDOW: Final = 40
 """A rate sample spans at least so many times the jitter, lest its ends decide what it says."""
-STRETCHED_RATIO = 1.02
+STRETCHED_RATIO: Final = 1.02
 """Bytes that arrive so much slower than they left met a full link. A queue that merely stands proves nothing about
 the capacity: what comes out is what the pace lets in, and following it would follow ourselves down."""
-FAR_BELOW_RATIO = 0.85
+FAR_BELOW_RATIO: Final = 0.85
 """Cruising sends at least 0.92 of the estimate: so much less coming out is the link's doing."""
-LITTLE_RATIO = 1 / 16
+LITTLE_RATIO: Final = 1 / 16
 """Less than this part of what a link can do makes no queue there: one that grows is somebody else's, and says nothing
 of what we could have."""
-BASE_BUCKET_NS = 1 * NS_PER_S
-BASE_BUCKETS = 10
+BASE_BUCKET_NS: Final = 1 * NS_PER_S
+BASE_BUCKETS: Final = 10
 """The base delay is the least of the last ten seconds: a route that grew longer is believed after that."""
-LOSS_WINDOW_NS = 1 * NS_PER_S
-INITIAL_BPS = 1_000_000
-INITIAL_DATAGRAMS = 10
+LOSS_WINDOW_NS: Final = 1 * NS_PER_S
+INITIAL_BPS: Final = 1_000_000
+INITIAL_DATAGRAMS: Final = 10
 """First guess of a link's rate: so many datagrams, as TCP begins (RFC 6928), until the peer says what became of them:
 after a round trip, or the least time between two reports where that is longer."""
-MIN_BPS = 64_000
-CAPACITY_GAIN = 0.3
+MIN_BPS: Final = 64_000
+CAPACITY_GAIN: Final = 0.3
 """Weight of a new capacity sample: a changed rate is followed in about three reports, 100 ms."""
-MIN_QUEUE_TARGET_NS = 5 * NS_PER_MS
-MAX_QUEUE_TARGET_NS = 30 * NS_PER_MS
-JITTER_FACTOR = 6.0
+MIN_QUEUE_TARGET_NS: Final = 5 * NS_PER_MS
+MAX_QUEUE_TARGET_NS: Final = 30 * NS_PER_MS
+JITTER_FACTOR: Final = 6.0
 """A queue shorter than so many times the jitter runs dry at random. With 4, row 7 of bench.bond varied from 0.71 to
 0.96 of the sum, with 6 from 0.91 to 0.94; the pings beside it took no longer."""
 

@@ -10,17 +10,18 @@ Owns the record. Does not own when feedback is sent or over which link (`sender`
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from mlvpn.crypto.replay import ReplayWindow
 from mlvpn.units import NS_PER_MS
 from mlvpn.wire.frame import MAX_RANGES, LinkReport
 from mlvpn.wire.header import TS_MODULUS, signed_us
 
-REPORTS_PER_GAP = 4
-MAX_REORDER_NS = 10 * NS_PER_MS
-MIN_FEEDBACK_NS = 10 * NS_PER_MS
-MAX_FEEDBACK_NS = 25 * NS_PER_MS
-MAX_GAPS = 1024
+REPORTS_PER_GAP: Final = 4
+MAX_REORDER_NS: Final = 10 * NS_PER_MS
+MIN_FEEDBACK_NS: Final = 10 * NS_PER_MS
+MAX_FEEDBACK_NS: Final = 25 * NS_PER_MS
+MAX_GAPS: Final = 1024
 """More gaps than this and the oldest are forgotten; the sender takes them for lost."""
 
 

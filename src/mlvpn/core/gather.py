@@ -10,14 +10,15 @@ be joined (`wire/rejoin.py`).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from mlvpn.burst.segments import rejoin
 from mlvpn.wire.vnet import DATA_VALID, HEADER_BYTES, NO_OFFLOAD
 
-WORTH_BYTES = 600
+WORTH_BYTES: Final = 600
 """Bursts of smaller packets (acknowledgements, voice) are not looked into: they would pay for nothing."""
-_TCP = 6
-_PLAIN = (NO_OFFLOAD, DATA_VALID)
+_TCP: Final = 6
+_PLAIN: Final = (NO_OFFLOAD, DATA_VALID)
 """What stands before a packet that is whole; the second where a card has verified its checksum."""
 
 

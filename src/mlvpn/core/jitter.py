@@ -12,25 +12,26 @@ Owns what is known of the wandering. Does not own the base delay or what follows
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from mlvpn.units import NS_PER_MS
 
-SLOT_NS = 20 * NS_PER_MS
+SLOT_NS: Final = 20 * NS_PER_MS
 """Delays are compared this far apart: jitter wanders on the scale of a Wi-Fi contention or an LTE grant."""
-LEVEL_SLOTS = 12
-ZIGZAG_SLOTS = 64
-QUEUE_TURNS = 6
+LEVEL_SLOTS: Final = 12
+ZIGZAG_SLOTS: Final = 64
+QUEUE_TURNS: Final = 6
 """A queue that fills and empties turns the delay so often at most in the 1.3 s of so many slots, jitter in two of three
 of them. So whether a delay is jittery is told with the highest turns cut down to the next. Else the queue that a first
 pace makes when it is far too high, behind a short link with a long buffer, passes for jitter, is not seen, and goes on
 filling and draining. How much jitter there is, is told with all of them."""
-JITTERY_NS = 3 * NS_PER_MS // 2
+JITTERY_NS: Final = 3 * NS_PER_MS // 2
 """From so much jitter on (half of it to leave) the delay of one report is no measure of a queue. A slow link's own
 datagrams make it zigzag by half a millisecond, seldom by one."""
-FLOOR_FACTOR = 1.0
+FLOOR_FACTOR: Final = 1.0
 """So many times the jitter is the least of ``LEVEL_SLOTS`` above the least there ever is, on a delay that wanders
 evenly."""
-MEAN_FACTOR = 4.5
+MEAN_FACTOR: Final = 4.5
 """And so many times the jitter is its mean above that."""
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from typing import Final
 
 from mlvpn.config import LinkConfig
 from mlvpn.core.counters import LinkCounters
@@ -30,31 +31,31 @@ from mlvpn.units import NS_PER_MS, NS_PER_S
 from mlvpn.wire.frame import LinkReport
 from mlvpn.wire.header import OVERHEAD_BYTES
 
-PING_IDLE_NS = 500 * NS_PER_MS
-PING_PROBING_NS = 250 * NS_PER_MS
-PING_SUSPECT_NS = 50 * NS_PER_MS
-PING_DOWN_NS = 1 * NS_PER_S
-PROBING_FAST_NS = 5 * NS_PER_S
-PONG_SLACK_NS = 100 * NS_PER_MS
+PING_IDLE_NS: Final = 500 * NS_PER_MS
+PING_PROBING_NS: Final = 250 * NS_PER_MS
+PING_SUSPECT_NS: Final = 50 * NS_PER_MS
+PING_DOWN_NS: Final = 1 * NS_PER_S
+PROBING_FAST_NS: Final = 5 * NS_PER_S
+PONG_SLACK_NS: Final = 100 * NS_PER_MS
 """How much later than its usual round trip a PONG may be before the link is suspected."""
-PINGS_TO_SUSPECT = 2
+PINGS_TO_SUSPECT: Final = 2
 """In a row; the second is sent as soon as the first is overdue."""
-FEW_RUNS = 2
+FEW_RUNS: Final = 2
 """With no more than this under way, what is overdue may as well have been lost: nothing later has come to show it."""
-DOUBT_NS = 120 * NS_PER_MS
+DOUBT_NS: Final = 120 * NS_PER_MS
 """How long a silence of all links at once is put down to an end that has no processor."""
-DOUBT_EVERY_NS = 10 * NS_PER_MS
-DOWN_AFTER_NS = 500 * NS_PER_MS
-DOWN_PINGS = 3
-PROBING_PATIENCE_NS = 2 * NS_PER_S
+DOUBT_EVERY_NS: Final = 10 * NS_PER_MS
+DOWN_AFTER_NS: Final = 500 * NS_PER_MS
+DOWN_PINGS: Final = 3
+PROBING_PATIENCE_NS: Final = 2 * NS_PER_S
 """A link that starts over (the peer restarted) is not announced as down for this long."""
-CHALLENGE_EVERY_NS = 100 * NS_PER_MS
-PONGS_TO_RETURN = 3
-MAX_HOLD_DOWN_NS = 8 * NS_PER_S
-FLAP_MEMORY_NS = 60 * NS_PER_S
-RENEW_SOCKET_NS = 5 * NS_PER_S
+CHALLENGE_EVERY_NS: Final = 100 * NS_PER_MS
+PONGS_TO_RETURN: Final = 3
+MAX_HOLD_DOWN_NS: Final = 8 * NS_PER_S
+FLAP_MEMORY_NS: Final = 60 * NS_PER_S
+RENEW_SOCKET_NS: Final = 5 * NS_PER_S
 """A client's link that has been down this long gets a new socket: a NAT mapping may be stale."""
-MAX_PINGS = 64
+MAX_PINGS: Final = 64
 
 
 class LinkState(Enum):

@@ -13,24 +13,26 @@ Owns the sizes and when to probe. Does not own sending the probe.
 
 from __future__ import annotations
 
+from typing import Final
+
 from mlvpn.units import NS_PER_MS, NS_PER_S
 
-IPV4_UDP_BYTES = 28
-IPV6_UDP_BYTES = 48
-LARGEST_PATH_MTU = 1500
-SMALLEST_PATH_MTU = 1280
+IPV4_UDP_BYTES: Final = 28
+IPV6_UDP_BYTES: Final = 48
+LARGEST_PATH_MTU: Final = 1500
+SMALLEST_PATH_MTU: Final = 1280
 """IPv6's least MTU (RFC 8200, section 5): every link is taken to carry this without a probe."""
-STEP_BYTES = 8
-PROBE_TRIES = 3
-DOUBT_TRIES = 6
+STEP_BYTES: Final = 8
+PROBE_TRIES: Final = 3
+DOUBT_TRIES: Final = 6
 """More, for a size that has been in use: on a link that loses much, probes are lost like everything else."""
-DOUBT_LOSS_RATIO = 0.05
+DOUBT_LOSS_RATIO: Final = 0.05
 """A link that loses more may have got a smaller MTU without a word."""
-DOUBT_EVERY_NS = 1 * NS_PER_S
-PROBE_EVERY_NS = 100 * NS_PER_MS
-MAX_PROBE_EVERY_NS = 2 * NS_PER_S
+DOUBT_EVERY_NS: Final = 1 * NS_PER_S
+PROBE_EVERY_NS: Final = 100 * NS_PER_MS
+MAX_PROBE_EVERY_NS: Final = 2 * NS_PER_S
 """A link on which nothing gets through is probed ever more seldom."""
-REPROBE_NS = 600 * NS_PER_S
+REPROBE_NS: Final = 600 * NS_PER_S
 
 
 class MtuSearch:

@@ -15,59 +15,60 @@ Owns the pace, the tokens and the bound in flight. Does not own what is measured
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 from mlvpn.core.estimator import Estimator
 from mlvpn.core.feedback import feedback_interval_ns
 from mlvpn.units import NS_PER_MS, NS_PER_S
 
-STARTUP_GAIN = 2.0
-GROWTH_ROUNDS = 3
+STARTUP_GAIN: Final = 2.0
+GROWTH_ROUNDS: Final = 3
 """STARTUP ends when the rate has grown by less than a quarter in so many rounds (BBR, draft-cardwell-iccrg-bbr)."""
-QUEUE_GAIN = 0.4
+QUEUE_GAIN: Final = 0.4
 """Gain times delay of the control loop; the queue is an integrator with that delay, stable up to pi/2."""
-MAX_STEP = 0.08
-PROBE_GAIN = 1.25
-DRAIN_GAIN = 0.75
-REFRESH_GAIN = 0.5
-REFRESH_AFTER_NS = 8 * NS_PER_S
+MAX_STEP: Final = 0.08
+PROBE_GAIN: Final = 1.25
+DRAIN_GAIN: Final = 0.75
+REFRESH_GAIN: Final = 0.5
+REFRESH_AFTER_NS: Final = 8 * NS_PER_S
 """Before the base delay falls out of its ten-second window the queue is emptied once on purpose."""
-LEAST_SHARE = 1 / 16
+LEAST_SHARE: Final = 1 / 16
 """However long the queue, this part of what the link could do lately is used: somebody who fills any queue (a CUBIC
 upload beside the tunnel) may make a delay-based sender yield, but not give up."""
-BEST_DECAY = 0.999
+BEST_DECAY: Final = 0.999
 """Per report: half a minute of memory."""
-FOLLOWED_RATIO = 0.7
+FOLLOWED_RATIO: Final = 0.7
 """A draining link goes on to carry what it can. If so much less comes out of it, and its queue stands, it is only less
 because less is sent: somebody else takes the room. Samples of a lone link differ by a tenth."""
-GROWING_RATIO = 1.3
+GROWING_RATIO: Final = 1.3
 """What comes out so much slower than it was sent has met a link that became slower, which proves nothing of others."""
-STEEP_GROWTH = 1 / 8
+STEEP_GROWTH: Final = 1 / 8
 """Of the window of COMPETE per round trip, until the first loss and while the queue is short: back to what was given up
 within a second."""
-GROWTH_BYTES = 2 * 1500
+GROWTH_BYTES: Final = 2 * 1500
 """And after it. CUBIC grows by half as much or less at 20 Mbit/s, but the flows inside back off a second time, by the
 drops that follow in the daemon's queue."""
-BACKOFF = 0.85
+BACKOFF: Final = 0.85
 """What a loss leaves of the window, for the same reason more than CUBIC's 0.7."""
-COMPETE_GAIN = 1.25
+COMPETE_GAIN: Final = 1.25
 """The window is to hold back, not the pace."""
-FIRST_LOOK_NS = 1 * NS_PER_S
+FIRST_LOOK_NS: Final = 1 * NS_PER_S
 """COMPETE drains after so long to see whether there is still somebody else; each time twice as long."""
-LAST_LOOK_NS = 8 * NS_PER_S
+LAST_LOOK_NS: Final = 8 * NS_PER_S
 """And no longer than this. The flows inside feel each look; the longer there was somebody else, the likelier he still
 is there."""
-KEEP_BASE_NS = 30 * NS_PER_S
+KEEP_BASE_NS: Final = 30 * NS_PER_S
 """Somebody else's queue need not run empty in the ten seconds after which a base delay is forgotten; a route that grew
 longer looks just like that, and is believed after this time."""
-LEAST_TARGET_PART = 1 / 2
+LEAST_TARGET_PART: Final = 1 / 2
 """Two datagrams take the longer the less a link carries, but not on a link that is slow because others use it: the
 target is that of a link with at least this part of what it could do lately. With an eighth, what somebody else left of
 a link of 4 Mbit/s was cruised on with a queue of 50 ms for ever, and never claimed back."""
-BURST_NS = 5 * NS_PER_MS
+BURST_NS: Final = 5 * NS_PER_MS
 """Tokens that may gather: what a link sends at once after the daemon has slept."""
-MIN_BURST_BYTES = 2 * 1500
-MIN_FLIGHT_BYTES = 10 * 1500
-FLIGHT_JITTER = 8
+MIN_BURST_BYTES: Final = 2 * 1500
+MIN_FLIGHT_BYTES: Final = 10 * 1500
+FLIGHT_JITTER: Final = 8
 """What is in flight may take so many times the jitter longer to be acknowledged than at best: two directions wander,
 each by several times the mean height of its zigzag. A tighter bound would be taken for the link's capacity."""
 

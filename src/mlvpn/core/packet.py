@@ -9,23 +9,24 @@ that is read from a packet is checked before it is used, and what cannot be unde
 from __future__ import annotations
 
 import struct
+from typing import Final
 
 from mlvpn.wire.frame import Kind, pack_item
 from mlvpn.wire.vnet import complete_checksum
 
-VNET_BYTES = 10
-ETHERNET_BYTES = 14
+VNET_BYTES: Final = 10
+ETHERNET_BYTES: Final = 14
 
-_VNET = struct.Struct("=BBHHHH")
-_NEEDS_CSUM = 1
-_GSO_KINDS = {1: Kind.SLICE_TCP4, 4: Kind.SLICE_TCP6, 5: Kind.SLICE_UDP}
-_PACKETS = Kind.PACKETS
+_VNET: Final = struct.Struct("=BBHHHH")
+_NEEDS_CSUM: Final = 1
+_GSO_KINDS: Final = {1: Kind.SLICE_TCP4, 4: Kind.SLICE_TCP6, 5: Kind.SLICE_UDP}
+_PACKETS: Final = Kind.PACKETS
 """A name of its own: looking a member up in its enum costs more than the comparison."""
-_IPV4_WITHOUT_OPTIONS = b"\x45"
-_ETHERTYPE_IPV4 = b"\x08\x00"
-_ETHERTYPE_IPV6 = b"\x86\xdd"
+_IPV4_WITHOUT_OPTIONS: Final = b"\x45"
+_ETHERTYPE_IPV4: Final = b"\x08\x00"
+_ETHERTYPE_IPV6: Final = b"\x86\xdd"
 _TCP, _UDP = 6, 17
-_TCP_SYN_FIN_RST = 0x07
+_TCP_SYN_FIN_RST: Final = 0x07
 
 
 class Packet:

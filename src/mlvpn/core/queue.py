@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from math import sqrt
+from typing import Final
 
 from mlvpn.core.counters import TunnelCounters
 from mlvpn.core.ecn import mark_congestion
@@ -23,25 +24,25 @@ from mlvpn.units import NS_PER_MS, NS_PER_S
 from mlvpn.wire.frame import DATA_HEAD, MAX_LANES, SLICE_HEAD, Kind, first_byte
 from mlvpn.wire.header import OVERHEAD_BYTES
 
-TARGET_NS = 20 * NS_PER_MS
+TARGET_NS: Final = 20 * NS_PER_MS
 """Sojourn CoDel tolerates. More than RFC 8289's 5 ms: flows are isolated from each other here, and a lone CUBIC flow
 whose queue runs empty after each cut gets only 93 % of the links (docs/bonding.md)."""
-INTERVAL_NS = 150 * NS_PER_MS
-HOLD_RATIO = 0.4
+INTERVAL_NS: Final = 150 * NS_PER_MS
+HOLD_RATIO: Final = 0.4
 """A flow whose lane is held (`equaliser`) may wait by so much of its hold longer, and the interval is longer by all of
 it: its round trip is, and CUBIC takes back 0.3 of what is in flight, 0.43 of what is left."""
-QUANTUM_BYTES = 1514
-LIMIT_BYTES = 32 << 20
+QUANTUM_BYTES: Final = 1514
+LIMIT_BYTES: Final = 32 << 20
 """Total backlog; beyond it the fattest flow loses from its head."""
 
-SPARSE_WINDOW_NS = 100 * NS_PER_MS
-SPARSE_BYTES = 4000
+SPARSE_WINDOW_NS: Final = 100 * NS_PER_MS
+SPARSE_BYTES: Final = 4000
 """A flow that brings no more than this in a window is sparse: voice, games, ssh, DNS, pings, the start of anything."""
-BULK_BYTES = 512 << 10
+BULK_BYTES: Final = 512 << 10
 """A flow that has sent this much without a pause is bulk."""
-IDLE_NS = 1 * NS_PER_S
+IDLE_NS: Final = 1 * NS_PER_S
 """A flow this long silent starts anew: by then all it sent has been delivered, so order cannot break."""
-MAX_FLOWS = 4096
+MAX_FLOWS: Final = 4096
 
 
 class Flow:

@@ -12,6 +12,7 @@ sending (`sender`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from mlvpn.burst import Opened
 from mlvpn.core.burst_io import ReceivedTrain
@@ -25,14 +26,14 @@ from mlvpn.units import NS_PER_MS, NS_PER_S
 from mlvpn.wire.frame import MAX_LANES, Hold, LinkReport
 from mlvpn.wire.header import OVERHEAD_BYTES, TS_MODULUS, signed_us
 
-GAP_FEEDBACK_NS = 3 * NS_PER_MS
+GAP_FEEDBACK_NS: Final = 3 * NS_PER_MS
 """Least time between reports when one says that something is missing."""
-IN_USE_NS = 500 * NS_PER_MS
+IN_USE_NS: Final = 500 * NS_PER_MS
 """A link that brought ordered data this lately counts for the differences of delay."""
-HOLD_EXPIRY_NS = 2 * NS_PER_S
+HOLD_EXPIRY_NS: Final = 2 * NS_PER_S
 """The sender repeats its holds five times a second; after this silence they are over."""
-MAX_HOLD_NS = 400 * NS_PER_MS
-AGGREGATE_EVERY = 6
+MAX_HOLD_NS: Final = 400 * NS_PER_MS
+AGGREGATE_EVERY: Final = 6
 """Aggregation begins once in so many holds. Linux' BBR remembers for five to ten round trips how much was acknowledged
 at once (tcp_bbr.c, bbr_extra_acked_win_rtts), and those of a held flow are longer than its hold."""
 

@@ -17,14 +17,14 @@ import heapq
 from collections import deque
 from collections.abc import Sequence
 from itertools import count
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mlvpn.core.run import Run
 from mlvpn.units import NS_PER_MS, NS_PER_S
 from mlvpn.wire.frame import LinkReport
 
-MAX_TRIES = 6
-GIVE_UP_NS = 1 * NS_PER_S
+MAX_TRIES: Final = 6
+GIVE_UP_NS: Final = 1 * NS_PER_S
 """Older than this, the inner sender has long sent it again itself."""
 
 
@@ -161,7 +161,7 @@ def hopeless(repair: Repair, now_ns: int) -> bool:
     return repair.tries > MAX_TRIES or now_ns - repair.first_sent_ns > GIVE_UP_NS
 
 
-LATE_FLOOR_NS = 60 * NS_PER_MS
+LATE_FLOOR_NS: Final = 60 * NS_PER_MS
 """A link is never late sooner than this beyond its usual acknowledgement: receiver's interval, LTE grants, a busy
 host."""
 

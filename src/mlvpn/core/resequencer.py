@@ -20,6 +20,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 from itertools import chain
+from typing import Final
 
 from mlvpn.core.burst_io import Delivery
 from mlvpn.core.counters import TunnelCounters
@@ -30,13 +31,13 @@ from mlvpn.errors import PeerError
 from mlvpn.units import NS_PER_MS
 from mlvpn.wire.frame import GSEQ_MODULUS, MAX_LANES, Gone
 
-HOLD_NS = 250 * NS_PER_MS
+HOLD_NS: Final = 250 * NS_PER_MS
 """Longest a piece waits for a gap, beyond the difference of the links' delays; Linux' TCP times out at 200 ms and a
 round trip, so waiting longer could not help it any more."""
-HOLD_LIMIT_BYTES = 32 << 20
-WINDOW_BITS = 1 << 16
+HOLD_LIMIT_BYTES: Final = 32 << 20
+WINDOW_BITS: Final = 1 << 16
 """gseq a lane remembers: 0.7 s at 1 Gbit/s."""
-MAX_GONE = 256
+MAX_GONE: Final = 256
 
 
 class _Lane:

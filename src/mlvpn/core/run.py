@@ -9,6 +9,7 @@ Owns the two kinds of run and how they become trains. Does not own lseq (the lin
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from mlvpn.burst import Sealer
 from mlvpn.core.burst_io import Train
@@ -16,7 +17,7 @@ from mlvpn.core.packet import Packet
 from mlvpn.wire.frame import DATA_HEAD, GSEQ_MODULUS, SLICE_HEAD, Kind, first_byte
 from mlvpn.wire.header import OVERHEAD_BYTES
 
-JOINED_BYTES = 16 << 10
+JOINED_BYTES: Final = 16 << 10
 """Runs are put together to trains of this length: twice as long ones are hardly cheaper, and are copied once more."""
 
 SealedTrain = tuple[bytes, int]

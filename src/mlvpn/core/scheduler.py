@@ -15,20 +15,21 @@ Owns the choice. Does not own credit (`pacer`), order (`queue`) or state (`link`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from mlvpn.core.link import Link, LinkState
 from mlvpn.core.queue import Flow
 from mlvpn.units import NS_PER_MS
 
-STICKY_NS = 3 * NS_PER_MS
+STICKY_NS: Final = 3 * NS_PER_MS
 """Sparse packets change links only for so much less delay: their order is worth more than a millisecond."""
-MAX_SPREAD_NS = 400 * NS_PER_MS
+MAX_SPREAD_NS: Final = 400 * NS_PER_MS
 """A link this much slower than the fastest takes no bulk traffic: waiting for it would outlast inner timeouts."""
-BULK_SPREAD_NS = 3 * NS_PER_MS
+BULK_SPREAD_NS: Final = 3 * NS_PER_MS
 """Bulk may use links this much further behind than its hold: the order alone is kept."""
-FULL_QUEUE_NS = 5 * NS_PER_MS
+FULL_QUEUE_NS: Final = 5 * NS_PER_MS
 """A full link's queue goes up and down about this: while it is shorter, the other links are no further behind."""
-UNFIT_LOSS_RATIO = 0.25
+UNFIT_LOSS_RATIO: Final = 0.25
 """A link that loses more than this takes no new traffic while another is left."""
 
 

@@ -11,6 +11,7 @@ sessions (`tunnel`), nor the choice of link for a run (`scheduler`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from mlvpn.burst import Sealer
 from mlvpn.core import scheduler, uso
@@ -45,21 +46,21 @@ from mlvpn.wire.frame import (
 from mlvpn.wire.header import ts_us
 from mlvpn.wire.vnet import NO_OFFLOAD, segment
 
-WAIT_FOR_LINK_NS = 500 * NS_PER_MS
+WAIT_FOR_LINK_NS: Final = 500 * NS_PER_MS
 """How long packets wait when no link carries anything: long enough for a reconnect, no longer than TCP's patience."""
-LARGEST_BYTES = 1500
-MIN_SLEEP_NS = NS_PER_MS // 2
+LARGEST_BYTES: Final = 1500
+MIN_SLEEP_NS: Final = NS_PER_MS // 2
 """Pacing wakes no sooner than this: waking costs more than the burst it saves."""
-PUMP_TRAINS = 8
+PUMP_TRAINS: Final = 8
 """So many are sealed before they are sent: the first reach the peer while the next are made, and every time stamp is
 that of a moment shortly before its departure."""
-TURN_NS = NS_PER_MS * 2 // 5
+TURN_NS: Final = NS_PER_MS * 2 // 5
 """A link that may send takes so much of its rate for each of the links in use, if need be on credit. Trains cost more
 than datagrams, and the more links there are, the shorter they would be: sixteen links of 20 Mbit/s sent one datagram at
 a time and carried a quarter of their sum. With two links it is as long as the daemon rests."""
-TURN_BYTES = 8 << 10
+TURN_BYTES: Final = 8 << 10
 """And no more than this: longer trains are not cheaper enough."""
-DUPLICATE_TRIES = 2
+DUPLICATE_TRIES: Final = 2
 """From this try on a repair goes over two links at once: two losses in a row are no accident."""
 
 

@@ -11,12 +11,14 @@ association resets (`tunnel`).
 
 from __future__ import annotations
 
+from typing import Final
+
 from mlvpn.burst import Opener, Sealer
 from mlvpn.core.agreement import Session
 from mlvpn.core.handshake import REJECT_AFTER_NS, REKEY_AFTER_DATAGRAMS, REKEY_AFTER_NS
 from mlvpn.units import NS_PER_S
 
-KEEP_PREVIOUS_NS = 30 * NS_PER_S
+KEEP_PREVIOUS_NS: Final = 30 * NS_PER_S
 
 
 class _Held:

@@ -17,18 +17,19 @@ Owns that judgement. Does not own the cutting of trains (`run`).
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 from mlvpn.units import NS_PER_MS, NS_PER_S
 
-LOSSY_RATIO = 0.1
-PASSES_RATIO = 0.2
+LOSSY_RATIO: Final = 0.1
+PASSES_RATIO: Final = 0.2
 """Of the loss that led to a trial: what single datagrams may lose if trains are to blame."""
-SETTLE_NS = 500 * NS_PER_MS
+SETTLE_NS: Final = 500 * NS_PER_MS
 """What was sent in the way before is reported by then."""
-WINDOW_NS = 1 * NS_PER_S
-WINDOW_DATAGRAMS = 50
-REST_NS = 60 * NS_PER_S
-KEPT_NS = 600 * NS_PER_S
+WINDOW_NS: Final = 1 * NS_PER_S
+WINDOW_DATAGRAMS: Final = 50
+REST_NS: Final = 60 * NS_PER_S
+KEPT_NS: Final = 600 * NS_PER_S
 
 
 class Way(Enum):

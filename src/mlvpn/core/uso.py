@@ -15,25 +15,26 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Final
 
 from mlvpn.core.burst_io import Delivery
 from mlvpn.wire.vnet import GSO_NONE, GSO_UDP, HEADER_BYTES, NEEDS_CSUM, UDP_CSUM_OFFSET, VnetHeader, checksum
 
-LEAST_PACKETS = 6
+LEAST_PACKETS: Final = 6
 """Fewer large ones may belong to a flow that asks for little, whose packets overtake others one by one: with
 ``LEAST_BYTES`` each, so many are more than `queue.SPARSE_BYTES`. For fewer small ones the look costs what it saves."""
-MOST_PACKETS = 64
+MOST_PACKETS: Final = 64
 """UDP_MAX_SEGMENTS of kernels before 6.9."""
-LEAST_BYTES = 720
+LEAST_BYTES: Final = 720
 """Of a packet: below, two of them share a datagram on the way, which saves more."""
 
-_LONGEST_BYTES = 65_535
+_LONGEST_BYTES: Final = 65_535
 _IPV4_BYTES, _IPV6_BYTES, _UDP_BYTES = 20, 40, 8
-_UDP = 17
-_DONT_FRAGMENT = b"\x40\x00"
-_VNET_START = bytes((NEEDS_CSUM, GSO_NONE))
-_U16 = struct.Struct(">H")
-_IPV4_CHECKSUM = struct.Struct("<H")  # see ``vnet.checksum``
+_UDP: Final = 17
+_DONT_FRAGMENT: Final = b"\x40\x00"
+_VNET_START: Final = bytes((NEEDS_CSUM, GSO_NONE))
+_U16: Final = struct.Struct(">H")
+_IPV4_CHECKSUM: Final = struct.Struct("<H")  # see ``vnet.checksum``
 
 
 def join_writes(deliveries: Sequence[Delivery]) -> list[Delivery]:
@@ -42,7 +43,7 @@ def join_writes(deliveries: Sequence[Delivery]) -> list[Delivery]:
     at, end = 0, len(deliveries)
     while at < end:
         vnet, stop = deliveries[at][0], at + 1
-        if len(vnet) == HEADER_BYTES and vnet.startswith(_VNET_START):
+        if len(vnet) == HEADER_BYTES and vnet[:2] == _VNET_START:
             while stop < end and deliveries[stop][0] == vnet:
                 stop += 1
         if stop - at >= LEAST_PACKETS:

@@ -9,11 +9,12 @@ Owns that judgement. Does not own when a link counts as overdue (`link`) or what
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from mlvpn.core.link import Link, LinkState
 from mlvpn.units import NS_PER_MS
 
-FRESH_PROOF_NS = 50 * NS_PER_MS
+FRESH_PROOF_NS: Final = 50 * NS_PER_MS
 """A link that proved itself this lately shows that both ends are awake."""
 
 

@@ -12,10 +12,11 @@ moves forward.
 from __future__ import annotations
 
 from bisect import bisect_right
+from typing import Final
 
-WINDOW_BITS = 8192
+WINDOW_BITS: Final = 8192
 """A link at 1 Gbit/s sends about 90,000 datagrams a second: 8192 is 90 ms of reordering within one link."""
-MAX_GAPS = 4096
+MAX_GAPS: Final = 4096
 """More ranges than this and the oldest counts as seen: a bound on memory, half a megabyte, never met on a real link; a
 lane of a bond has as many only if its links differ by thousands of datagrams."""
 

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 from mlvpn.core.burst_io import Train
 from mlvpn.core.events import Event
@@ -28,22 +28,22 @@ from mlvpn.units import NS_PER_MS
 _link_of = attrgetter("link")
 
 
-READ_FRAMES = 256
-READ_BYTES = 1 << 20
+READ_FRAMES: Final = 256
+READ_BYTES: Final = 1 << 20
 """One TUN read burst ends here, so that the links are served in between: some 5 ms of work."""
-RECEIVE_TRAINS = 64
+RECEIVE_TRAINS: Final = 64
 """Likewise for one link."""
-MODERATE_BELOW_NS = 2 * NS_PER_MS
+MODERATE_BELOW_NS: Final = 2 * NS_PER_MS
 """More than five hundred wakes a second, and each is followed by a rest."""
-REST_NS = NS_PER_MS * 4 // 5
+REST_NS: Final = NS_PER_MS * 4 // 5
 """A rest as long as the work before it, up to 2 ms, saves another twentieth of the CPU time at 110 Mbit/s over two
 links, and costs 6 ms at the 99th percentile of a ping beside that (bench.bond --rows 4)."""
-SMALL_TRAIN_BYTES = 8 << 10
+SMALL_TRAIN_BYTES: Final = 8 << 10
 """From here on longer trains are not cheaper enough to wait for."""
-FLUSH_ROUNDS = 16
+FLUSH_ROUNDS: Final = 16
 """What a core has to send is taken in so many parts at most, then others get their turn: where a link is faster than
 the processor there would be no end of it."""
-TIMER_GRAIN_NS = NS_PER_MS
+TIMER_GRAIN_NS: Final = NS_PER_MS
 """A timer that goes off this soon serves every deadline: asking for the next one after each burst costs more."""
 
 

@@ -7,15 +7,17 @@ third of opening its datagrams one by one. Does not own reading (`system/receive
 
 from __future__ import annotations
 
+from typing import Final
+
 from mlvpn.core.burst_io import ReceivedTrain
 from mlvpn.wire.header import HEADER_BYTES, stamp
 
-JOIN_WITHIN_NS = 500_000
+JOIN_WITHIN_NS: Final = 500_000
 """Datagrams further apart keep their own time of arrival, for delays are measured by it; but not those that have left
 at one moment: what a slow link has stretched is known by when its first and its last came."""
-STRETCH_WITHIN_NS = 100_000_000
+STRETCH_WITHIN_NS: Final = 100_000_000
 """And not even those, from here on: time stamps are not proven yet, and a clock may have been set in between."""
-TRAIN_BYTES = 65_535
+TRAIN_BYTES: Final = 65_535
 """As long as a train of the kernel's can be; whoever opens trains may rely on it."""
 
 

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from mlvpn.core.burst_io import ReceivedTrain
 from mlvpn.core.events import Address
@@ -31,27 +31,27 @@ from mlvpn.system.join import join_neighbours
 from mlvpn.system.own_address import OwnAddresses
 from mlvpn.system.udp_counters import SocketCounters
 
-MAPPED = "::ffff:"
+MAPPED: Final = "::ffff:"
 """How a dual-stack socket begins an IPv4 address."""
-MESSAGES = 48
+MESSAGES: Final = 48
 """One call of the C reader takes so many: single datagrams of usual size for the longest train that can be joined. Each
 has 64 KB of memory, touched only as far as it is used."""
 SOL_UDP, UDP_GRO = 17, 104
-SO_TIMESTAMPNS = 35
+SO_TIMESTAMPNS: Final = 35
 
-_TRAIN_BYTES = 65_535
+_TRAIN_BYTES: Final = 65_535
 """A joined train can be that long; in a smaller buffer it would be cut off."""
-_MESSAGE_BYTES = 65_536
-_IP_LEVELS = (socket.IPPROTO_IP, socket.IPPROTO_IPV6)
-_TIMESPEC = struct.Struct("@ll")
-_INT = struct.Struct("@i")
-_ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size) + socket.CMSG_SPACE(_INT.size) + own_address.ANCILLARY_BYTES
-_RECORD = struct.Struct("@qqIII28siiI20s")
+_MESSAGE_BYTES: Final = 65_536
+_IP_LEVELS: Final = (socket.IPPROTO_IP, socket.IPPROTO_IPV6)
+_TIMESPEC: Final = struct.Struct("@ll")
+_INT: Final = struct.Struct("@i")
+_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(_TIMESPEC.size) + socket.CMSG_SPACE(_INT.size) + own_address.ANCILLARY_BYTES
+_RECORD: Final = struct.Struct("@qqIII28siiI20s")
 """``struct received_train``"""
-_SOCKADDR_IN = struct.Struct("!2xH4s")
-_SOCKADDR_IN6 = struct.Struct("!2xHI16s")
-_SECOND_NS = 1_000_000_000
-_SOURCES = 4096
+_SOCKADDR_IN: Final = struct.Struct("!2xH4s")
+_SOCKADDR_IN6: Final = struct.Struct("!2xHI16s")
+_SECOND_NS: Final = 1_000_000_000
+_SOURCES: Final = 4096
 """Remembered at most; anybody can write to a server."""
 
 
@@ -222,5 +222,5 @@ def _load() -> Any:
     return kernel if is_ours else None
 
 
-KERNEL = _load()
+KERNEL: Final = _load()
 TrainReader = CReader if KERNEL else PythonReader

@@ -28,7 +28,7 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from mlvpn.core.burst_io import Delivery
 from mlvpn.core.uso import LEAST_PACKETS, join_writes
@@ -37,27 +37,27 @@ from mlvpn.wire.vnet import GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP, HEADER_BYTES
 
 Kind = Literal["tun", "tap"]
 
-TX_QUEUE_PACKETS = 1000
+TX_QUEUE_PACKETS: Final = 1000
 """Queue between the kernel and our reads; Linux' default of 500 overflows while a burst is being sealed."""
-FRAME_BYTES = HEADER_BYTES + 18 + 65535
+FRAME_BYTES: Final = HEADER_BYTES + 18 + 65535
 """The largest TUN frame: vnet header, Ethernet with one VLAN tag, IP."""
-REFUSALS = 3
+REFUSALS: Final = 3
 """Super-packets of one type the kernel may refuse before it is offered no more of them."""
 
-_TUNSETIFF = 0x400454CA
-_TUNSETOFFLOAD = 0x400454D0
-_SIOCSIFMTU = 0x8922
-_SIOCSIFTXQLEN = 0x8943
-_IFF = {"tun": 0x0001, "tap": 0x0002}
-_IFF_NO_PI = 0x1000
-_IFF_VNET_HDR = 0x4000
-_OFFLOADS = {"csum": 0x01, "tso4": 0x02, "tso6": 0x04, "uso4": 0x20, "uso6": 0x40}
+_TUNSETIFF: Final = 0x400454CA
+_TUNSETOFFLOAD: Final = 0x400454D0
+_SIOCSIFMTU: Final = 0x8922
+_SIOCSIFTXQLEN: Final = 0x8943
+_IFF: Final = {"tun": 0x0001, "tap": 0x0002}
+_IFF_NO_PI: Final = 0x1000
+_IFF_VNET_HDR: Final = 0x4000
+_OFFLOADS: Final = {"csum": 0x01, "tso4": 0x02, "tso6": 0x04, "uso4": 0x20, "uso6": 0x40}
 """TUN_F_*; both USO go together, and none of them counts without csum."""
-_LEVELS = (("csum", "tso4", "tso6", "uso4", "uso6"), ("csum", "tso4", "tso6"))
-_INTERFACE_NAME_BYTES = 15
-_SUPER_PACKETS = {GSO_TCPV4: "TCP over IPv4", GSO_TCPV6: "TCP over IPv6", GSO_UDP: "UDP"}
+_LEVELS: Final = (("csum", "tso4", "tso6", "uso4", "uso6"), ("csum", "tso4", "tso6"))
+_INTERFACE_NAME_BYTES: Final = 15
+_SUPER_PACKETS: Final = {GSO_TCPV4: "TCP over IPv4", GSO_TCPV6: "TCP over IPv6", GSO_UDP: "UDP"}
 
-_OPEN_CURES = {
+_OPEN_CURES: Final = {
     errno.ENOENT: "load the kernel module: modprobe tun",
     errno.ENODEV: "load the kernel module: modprobe tun",
     errno.EPERM: "start as root, or with CAP_NET_ADMIN",
@@ -104,7 +104,7 @@ class TunCounters:
     """Frames dropped because the device was deleted (EBADFD)."""
 
 
-_WRITE_DROPS = {
+_WRITE_DROPS: Final = {
     errno.EIO: "dropped_interface_down",
     errno.EAGAIN: "dropped_queue_full",
     errno.ENOBUFS: "dropped_queue_full",
@@ -188,7 +188,6 @@ class Tun:
         self._fd = fd
         self._is_plain = not info.offloads
         self._joins_udp = info.kind == "tun" and "uso4" in info.offloads
-        self._prefix = NO_OFFLOAD if self._is_plain else b""
         self._refusals = dict.fromkeys(_SUPER_PACKETS, 0)
         self._in_software: set[int] = set()
 
@@ -216,10 +215,12 @@ class Tun:
     def read_burst(self, max_frames: int, max_bytes: int) -> list[bytes]:
         """Read TUN frames until the device is empty or a budget is used up. HOT PATH."""
         frames: list[bytes] = []
-        fd, prefix, budget = self._fd, self._prefix, max_bytes
+        fd, is_plain, budget = self._fd, self._is_plain, max_bytes
         try:
             while budget > 0 and len(frames) < max_frames:
-                frame = prefix + os.read(fd, FRAME_BYTES)  # adding to an empty prefix copies nothing
+                frame = os.read(fd, FRAME_BYTES)
+                if is_plain:
+                    frame = NO_OFFLOAD + frame
                 budget -= len(frame)
                 frames.append(frame)
         except BlockingIOError:

@@ -30,7 +30,7 @@ import socket
 import struct
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from mlvpn.core.burst_io import ReceivedTrain, Train
 from mlvpn.core.events import Address
@@ -39,27 +39,27 @@ from mlvpn.system.own_address import OwnAddresses
 from mlvpn.system.receive import MAPPED, SO_TIMESTAMPNS, SOL_UDP, UDP_GRO, TrainReader, plain
 from mlvpn.system.udp_counters import SocketCounters
 
-BUFFER_BYTES = 8 << 20
+BUFFER_BYTES: Final = 8 << 20
 """Socket buffers: 64 ms of 1 Gbit/s. With the usual 208 KiB a receiver loses datagrams whenever it is busy for 2 ms."""
-MAX_SEGMENTS = 63
+MAX_SEGMENTS: Final = 63
 """UDP_MAX_SEGMENTS is 64 (128 since Linux 6.9), and some kernels count the UDP header as if it were payload."""
-MAX_MESSAGE_BYTES = 65_000
+MAX_MESSAGE_BYTES: Final = 65_000
 """A train must fit one IP packet, headers included."""
 
-_SO_SNDBUFFORCE = 32
-_SO_RCVBUFFORCE = 33
-_UDP_SEGMENT = 103
+_SO_SNDBUFFORCE: Final = 32
+_SO_RCVBUFFORCE: Final = 33
+_UDP_SEGMENT: Final = 103
 _IP_MTU_DISCOVER, _IP_MTU = 10, 14
 _IPV6_MTU_DISCOVER, _IPV6_MTU = 23, 24
-_PMTUDISC_PROBE = 3  # DF on every datagram, and no refusal because of what ICMP said about the path
-_U16 = struct.Struct("=H")
+_PMTUDISC_PROBE: Final = 3  # DF on every datagram, and no refusal because of what ICMP said about the path
+_U16: Final = struct.Struct("=H")
 _IPV4_HEADERS_BYTES, _IPV6_HEADERS_BYTES = 28, 48
 
-_BUFFER_FULL = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
-_NO_SEGMENTATION = frozenset((errno.EIO, errno.EINVAL))
+_BUFFER_FULL: Final = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
+_NO_SEGMENTATION: Final = frozenset((errno.EIO, errno.EINVAL))
 """EIO: IPsec on the route, or no checksum offload on the interface (Linux <= 6.10). EINVAL: driver or old kernel."""
 
-_BIND_CURES = {
+_BIND_CURES: Final = {
     errno.EADDRNOTAVAIL: "no interface has this address now",
     errno.EADDRINUSE: "another process uses this port; choose another bindport",
     errno.EACCES: "ports below 1024 need CAP_NET_BIND_SERVICE",
@@ -67,7 +67,7 @@ _BIND_CURES = {
     errno.EPERM: "binding to an interface needs CAP_NET_RAW",
     errno.EAFNOSUPPORT: "this system has no such protocol",
 }
-_SEND_REASONS = {
+_SEND_REASONS: Final = {
     errno.ENETUNREACH: "no route to the peer",
     errno.EHOSTUNREACH: "the peer's host cannot be reached",
     errno.ENETDOWN: "the interface is down",

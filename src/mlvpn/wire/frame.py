@@ -51,17 +51,17 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from mlvpn.errors import PeerError
 
 Made = TypeVar("Made")
 
-MAX_LANES = 16
-GSEQ_MODULUS = 1 << 32
-MAX_RANGES = 48
+MAX_LANES: Final = 16
+GSEQ_MODULUS: Final = 1 << 32
+MAX_RANGES: Final = 48
 """Missing ranges in one link report; 48 ranges of 4 bytes keep a report of two links within one datagram."""
-REPORTS_PER_DATAGRAM = 5
+REPORTS_PER_DATAGRAM: Final = 5
 """So many link reports with all their ranges still fit into the smallest datagram."""
 
 
@@ -88,25 +88,25 @@ class Control(IntEnum):
     HOLD = 8
 
 
-DATA_HEAD = struct.Struct(">BI")
-SLICE_HEAD = struct.Struct(">BIHB")
-ITEM_HEAD = struct.Struct(">H")
-ITEM_UNFINISHED = 0x8000
-ITEM_UDP_CHECKSUM = 0x4000
-ITEM_LENGTH = 0x3FFF
-PING_FALLBACK = 1
+DATA_HEAD: Final = struct.Struct(">BI")
+SLICE_HEAD: Final = struct.Struct(">BIHB")
+ITEM_HEAD: Final = struct.Struct(">H")
+ITEM_UNFINISHED: Final = 0x8000
+ITEM_UDP_CHECKSUM: Final = 0x4000
+ITEM_LENGTH: Final = 0x3FFF
+PING_FALLBACK: Final = 1
 
-_UDP_UNFINISHED = ITEM_UNFINISHED | ITEM_UDP_CHECKSUM
-_UNFINISHED_HEAD = struct.Struct(">HB")
+_UDP_UNFINISHED: Final = ITEM_UNFINISHED | ITEM_UDP_CHECKSUM
+_UNFINISHED_HEAD: Final = struct.Struct(">HB")
 
-_CONTROL_HEAD = struct.Struct(">BH")
-_PING = struct.Struct(">QB")
-_PONG = struct.Struct(">Q")
-_REPORT = struct.Struct(">BHIHIIIIHIHIB")
-_RANGE = struct.Struct(">HH")
-_GONE = struct.Struct(">BIH")
-_HOLD = struct.Struct(">BII")
-_SIZE = struct.Struct(">H")
+_CONTROL_HEAD: Final = struct.Struct(">BH")
+_PING: Final = struct.Struct(">QB")
+_PONG: Final = struct.Struct(">Q")
+_REPORT: Final = struct.Struct(">BHIHIIIIHIHIB")
+_RANGE: Final = struct.Struct(">HH")
+_GONE: Final = struct.Struct(">BIH")
+_HOLD: Final = struct.Struct(">BII")
+_SIZE: Final = struct.Struct(">H")
 
 
 def first_byte(kind: Kind, lane: int, equalise: bool) -> int:

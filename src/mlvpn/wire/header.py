@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
+from typing import Final
 
 
 class DatagramType(IntEnum):
@@ -31,18 +32,18 @@ class DatagramType(IntEnum):
     DATA_CLEAR = 5
 
 
-HEADER_BYTES = 16
-TAG_BYTES = 16
-OVERHEAD_BYTES = HEADER_BYTES + TAG_BYTES
+HEADER_BYTES: Final = 16
+TAG_BYTES: Final = 16
+OVERHEAD_BYTES: Final = HEADER_BYTES + TAG_BYTES
 """What a datagram carries besides its body."""
 
-LSEQ_LIMIT = 1 << 48
-TS_MODULUS = 1 << 32
+LSEQ_LIMIT: Final = 1 << 48
+TS_MODULUS: Final = 1 << 32
 
-INDEX_AT = 8
-INDEX = struct.Struct(">I")
-STAMP_AT = 12
-_SHARED_AT = (0, *range(INDEX_AT, INDEX_AT + INDEX.size))
+INDEX_AT: Final = 8
+INDEX: Final = struct.Struct(">I")
+STAMP_AT: Final = 12
+_SHARED_AT: Final = (0, *range(INDEX_AT, INDEX_AT + INDEX.size))
 
 
 def session_index(datagram: bytes) -> int:

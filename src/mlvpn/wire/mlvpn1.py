@@ -37,29 +37,29 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from nacl.bindings import crypto_secretbox, crypto_secretbox_open
 from nacl.exceptions import CryptoError
 
 from mlvpn.errors import PeerError
 
-VERSION = 1
-HEADER = struct.Struct(">HBBHHIQQ")
+VERSION: Final = 1
+HEADER: Final = struct.Struct(">HBBHHIQQ")
 """The bit field is read as its two bytes, which is the same on machines of either byte order."""
-HEADER_BYTES = HEADER.size
-MAC_BYTES = 16
-MAX_BODY_BYTES = 1500
-MAX_SEALED_PACKET_BYTES = MAX_BODY_BYTES - HEADER_BYTES - MAC_BYTES
+HEADER_BYTES: Final = HEADER.size
+MAC_BYTES: Final = 16
+MAX_BODY_BYTES: Final = 1500
+MAX_SEALED_PACKET_BYTES: Final = MAX_BODY_BYTES - HEADER_BYTES - MAC_BYTES
 """The sender counts header and MAC into the limit of 1500, so a peer's own sealed packets end at 1456."""
 
-READS_TRAINS = int.from_bytes(b"TRAINS")
+READS_TRAINS: Final = int.from_bytes(b"TRAINS")
 """data_seq of control datagrams from one that reads whole trains."""
-NO_TIMESTAMP = 65535
-TIMESTAMP_MODULUS = 65536
-NONCE = struct.Struct("<QI12x")
+NO_TIMESTAMP: Final = 65535
+TIMESTAMP_MODULUS: Final = 65536
+NONCE: Final = struct.Struct("<QI12x")
 
-_REORDER_BIT = 0x04
+_REORDER_BIT: Final = 0x04
 """Bit 10 of the bit field, in its second byte."""
 
 
@@ -73,10 +73,10 @@ class PacketType(IntEnum):
     DISCONNECT = 4
 
 
-_DATA_FLAGS = PacketType.DATA << 4 | VERSION
+_DATA_FLAGS: Final = PacketType.DATA << 4 | VERSION
 """First byte of the bit field of DATA."""
 
-CONTROL_BODIES = {
+CONTROL_BODIES: Final = {
     PacketType.AUTH: b"AU",
     PacketType.AUTH_OK: b"OK",
     PacketType.KEEPALIVE: b"",

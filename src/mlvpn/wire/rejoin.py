@@ -18,19 +18,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mlvpn.wire.vnet import GSO_TCPV4, GSO_TCPV6, NEEDS_CSUM, NO_OFFLOAD, TCP_CSUM_OFFSET, VnetHeader, checksum
 
-ETHERNET_BYTES = 14
-MAX_IP_BYTES = 65_535
+ETHERNET_BYTES: Final = 14
+MAX_IP_BYTES: Final = 65_535
 
 _IPV4_BYTES, _IPV6_BYTES, _TCP_BYTES = 20, 40, 20
-_ETHER_TYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
-_DONT_FRAGMENT = 0x4000
+_ETHER_TYPES: Final = {4: b"\x08\x00", 6: b"\x86\xdd"}
+_DONT_FRAGMENT: Final = 0x4000
 _PSH, _ACK = 0x08, 0x10
-_TCP = 6
-_RIGHT = 0xFFFF
+_TCP: Final = 6
+_RIGHT: Final = 0xFFFF
 """What ``checksum`` says of data whose checksum is in it and right."""
 _U16, _U32, _SUM = struct.Struct(">H"), struct.Struct(">I"), struct.Struct("<H")
 

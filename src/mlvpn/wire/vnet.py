@@ -24,41 +24,41 @@ In the order a packet meets them: ``VnetHeader.unpack``, ``header_length`` (send
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mlvpn.errors import PeerError
 
-HEADER_BYTES = 10
-NO_OFFLOAD = bytes(HEADER_BYTES)
-DATA_VALID = b"\x02" + bytes(HEADER_BYTES - 1)
+HEADER_BYTES: Final = 10
+NO_OFFLOAD: Final = bytes(HEADER_BYTES)
+DATA_VALID: Final = b"\x02" + bytes(HEADER_BYTES - 1)
 """VIRTIO_NET_HDR_F_DATA_VALID: a whole packet whose checksum somebody has verified."""
 """The header of a finished packet: nothing left to do for whoever takes it."""
 
-NEEDS_CSUM = 1
+NEEDS_CSUM: Final = 1
 
-GSO_NONE = 0
-GSO_TCPV4 = 1
-GSO_TCPV6 = 4
-GSO_UDP = 5
-GSO_ECN = 0x80
+GSO_NONE: Final = 0
+GSO_TCPV4: Final = 1
+GSO_TCPV6: Final = 4
+GSO_UDP: Final = 5
+GSO_ECN: Final = 0x80
 """Flag on a TCP type: only the first packet may keep CWR. Our devices never ask for it; ``segment`` always obeys it."""
 
-TCP_CSUM_OFFSET = 16
-UDP_CSUM_OFFSET = 6
+TCP_CSUM_OFFSET: Final = 16
+UDP_CSUM_OFFSET: Final = 6
 
-_HEADER = struct.Struct("=BBHHHH")
-_U16 = struct.Struct(">H")
-_U32 = struct.Struct(">I")
-_CSUM = struct.Struct("<H")  # see ``checksum``
+_HEADER: Final = struct.Struct("=BBHHHH")
+_U16: Final = struct.Struct(">H")
+_U32: Final = struct.Struct(">I")
+_CSUM: Final = struct.Struct("<H")  # see ``checksum``
 
-_ETHERNET_BYTES = 14
-_VLAN_BYTES = 4
-_VLAN_TYPES = (b"\x81\x00", b"\x88\xa8")
-_IPV4_BYTES = 20
-_IPV6_BYTES = 40
-_UDP_BYTES = 8
-_TCP_FIN_PSH = 0x09
-_TCP_CWR = 0x80
+_ETHERNET_BYTES: Final = 14
+_VLAN_BYTES: Final = 4
+_VLAN_TYPES: Final = (b"\x81\x00", b"\x88\xa8")
+_IPV4_BYTES: Final = 20
+_IPV6_BYTES: Final = 40
+_UDP_BYTES: Final = 8
+_TCP_FIN_PSH: Final = 0x09
+_TCP_CWR: Final = 0x80
 
 
 class VnetHeader(NamedTuple):
@@ -102,8 +102,8 @@ def header_length(packet: bytes | memoryview, csum_start: int, gso_type: int) ->
 
 
 def piece_frame(
-    gso_type: int, csum_start: int, template: bytes, offset: int, payload: bytes, gso_bytes: int
-) -> list[bytes]:
+    gso_type: int, csum_start: int, template: bytes, offset: int, payload: bytes | memoryview, gso_bytes: int
+) -> list[bytes | memoryview]:
     """Return a contiguous piece of a super-packet as the buffers of one TUN write.
 
     ``template``: the super-packet's headers verbatim, L2 to L4; ``payload``: the piece's bytes, which begin ``offset``
@@ -118,7 +118,7 @@ def piece_frame(
     return [_HEADER.pack(NEEDS_CSUM, gso_type, len(header), gso_bytes, csum_start, csum_offset) + header, payload]
 
 
-_BYTES_PER_IPV4_ID = 256
+_BYTES_PER_IPV4_ID: Final = 256
 """A piece's IPv4 identification grows by one per so many bytes before it. A lone last slice does not know the gso size;
 any step below every gso size in use keeps the identifications of one super-packet's pieces apart."""
 

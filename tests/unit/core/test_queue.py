@@ -205,29 +205,29 @@ def test_a_flow_remembers_when_it_was_cut() -> None:
     pytest.fail("nothing was dropped")
 
 
-def test_the_fattest_flow_pays_for_a_full_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "LIMIT_BYTES", 100_000)
+def test_the_fattest_flow_pays_for_a_full_queue() -> None:
     waiting, counters = new()
     fill(waiting, 10, port=2)
     thin = waiting.backlog_bytes
-    fill(waiting, 200, port=1)
-    assert waiting.backlog_bytes <= 100_000 + 1400
-    assert counters.queue_full_packets > 100
-    fat = next(flow for flow in waiting._flows.values() if flow.backlog_bytes > 50_000)
+    packet = super_packet(bytes(60_000), 1400)
+    for _ in range(queue.LIMIT_BYTES // 60_000 + 10):
+        waiting.enqueue(Packet(packet), START_NS)
+    assert queue.LIMIT_BYTES - 100_000 < waiting.backlog_bytes <= queue.LIMIT_BYTES
+    assert 10 <= counters.queue_full_packets < 15
+    fat = max(waiting._flows.values(), key=lambda flow: flow.backlog_bytes)
     assert waiting.backlog_bytes - fat.backlog_bytes == thin, "the other flow lost nothing"
 
 
-def test_flows_are_forgotten_but_never_their_packets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "MAX_FLOWS", 50)
+def test_flows_are_forgotten_but_never_their_packets() -> None:
     waiting, _ = new()
-    for port in range(1, 40):
+    for port in range(1, queue.MAX_FLOWS - 10):
         for number in range(5):
             waiting.enqueue(plain(number, port=port), START_NS)
     backlog = waiting.backlog_bytes
-    for port in range(1000, 1200):
+    for port in range(10_000, 10_000 + 200):
         waiting.enqueue(plain(0, size=10, port=port), START_NS)
     assert waiting.backlog_bytes == backlog
-    assert len(waiting._flows) <= 50
+    assert len(waiting._flows) <= queue.MAX_FLOWS
     waiting.sparse.clear()
     while take(waiting) is not None:
         pass

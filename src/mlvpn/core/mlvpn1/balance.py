@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle
+from typing import Final
 
 from mlvpn.core.mlvpn1.link import Link, LinkState
 
-SCALE = 100.0
+SCALE: Final = 100.0
 
 
 def weights(links: Iterable[Link]) -> dict[str, float]:

@@ -13,11 +13,13 @@ Owns the flows of the peer. Does not own who may begin one when (``link.py``).
 
 from __future__ import annotations
 
+from typing import Final
+
 from mlvpn.crypto.replay import ReplayWindow
 
-MAX_FLOWS = 256
+MAX_FLOWS: Final = 256
 """Flows remembered; each is a kilobyte. The peer makes one per link and start."""
-CLEAR_REACH = 1 << 20
+CLEAR_REACH: Final = 1 << 20
 """Datagrams that cleartext ones may be ahead of the last authentic one; more than a link carries in a second."""
 
 

@@ -8,7 +8,7 @@ proven; it is taken only from the flow and the address that sealed datagrams hav
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mlvpn.burst.secretbox import make_box
 from mlvpn.core.burst_io import ReceivedTrain
@@ -20,7 +20,7 @@ from mlvpn.errors import PeerError
 from mlvpn.wire.mlvpn1 import CONTROL_BODIES, HEADER_BYTES, Header, PacketType, unpack, unpack_run
 
 _BODY_OF_TYPE: dict[int, bytes] = {int(kind): body for kind, body in CONTROL_BODIES.items()}
-_AUTH_TYPES = (PacketType.AUTH, PacketType.AUTH_OK)
+_AUTH_TYPES: Final = (PacketType.AUTH, PacketType.AUTH_OK)
 
 
 class Fresh(NamedTuple):

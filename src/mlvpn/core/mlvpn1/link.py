@@ -12,6 +12,7 @@ appear in its status output and are compared with its tolerances.
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 from mlvpn.config.model import LinkConfig
 from mlvpn.core.events import Address, describe_address
@@ -20,23 +21,23 @@ from mlvpn.core.mlvpn1.flow import Flow
 from mlvpn.core.mlvpn1.window import Flight
 from mlvpn.wire.mlvpn1 import NO_TIMESTAMP, TIMESTAMP_MODULUS, Header, timestamp
 
-SECOND_NS = 1_000_000_000
-TICK_NS = SECOND_NS
+SECOND_NS: Final = 1_000_000_000
+TICK_NS: Final = SECOND_NS
 """MLVPN drives everything of a link by a timer of one second."""
-KEEPALIVE_NS = SECOND_NS
-ECHO_LIMIT_NS = SECOND_NS
+KEEPALIVE_NS: Final = SECOND_NS
+ECHO_LIMIT_NS: Final = SECOND_NS
 """A received timestamp is answered only while it is younger."""
-SILENT_NS = 3 * SECOND_NS + SECOND_NS // 2
+SILENT_NS: Final = 3 * SECOND_NS + SECOND_NS // 2
 """A peer is heard at least every two seconds; one lost keepalive on top, and the link steps aside until it is heard."""
-FLOW_SILENT_NS = 2 * SECOND_NS + SECOND_NS // 2
+FLOW_SILENT_NS: Final = 2 * SECOND_NS + SECOND_NS // 2
 """So long a link must be silent before another flow may replace the peer's while the link is up."""
-MAX_RTT_MS = 5000
-LOSS_WINDOW = 64
-NEW_SOCKET_AFTER_NS = 10 * SECOND_NS
+MAX_RTT_MS: Final = 5000
+LOSS_WINDOW: Final = 64
+NEW_SOCKET_AFTER_NS: Final = 10 * SECOND_NS
 """A client that gets no answer for so long asks for a new socket: the NAT between may hold a dead mapping."""
-LATENCY_TOLERANCE_OFF_NS = SECOND_NS
+LATENCY_TOLERANCE_OFF_NS: Final = SECOND_NS
 
-_LOSS_MASK = (1 << LOSS_WINDOW) - 1
+_LOSS_MASK: Final = (1 << LOSS_WINDOW) - 1
 
 
 class LinkState(Enum):

@@ -6,15 +6,17 @@ Packets of one link leave in the order in which they were added; between links n
 
 from __future__ import annotations
 
+from typing import Final
+
 from mlvpn.core.mlvpn1.link import Link
 
-MAX_RUN_PACKETS = 16
+MAX_RUN_PACKETS: Final = 16
 """A C daemon reads packet by packet and has a ring of 64 for reordering, if it follows its documentation: what one link
 brings ahead of the others must fit. The kernel's 63 would save a tenth of CPU time and be no faster between two of us.
 """
-MAX_RUN_BYTES = 65_000
+MAX_RUN_BYTES: Final = 65_000
 """Below the 65,507 bytes of payload that one UDP send may have; overhead included."""
-OVERHEAD_BYTES = 44
+OVERHEAD_BYTES: Final = 44
 
 
 class Run:

@@ -12,6 +12,7 @@ should it be one that adapts, because packets that need no fragmenting cost a fr
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from mlvpn.burst.secretbox import OVERHEAD_BYTES, make_box
 from mlvpn.burst.segments import split
@@ -41,14 +42,14 @@ from mlvpn.wire.mlvpn1 import (
     timestamp,
 )
 
-QUEUE_PACKETS = 500
+QUEUE_PACKETS: Final = 500
 """What may wait for room, as in the queue of a plain TUN device, from which the C daemon reads."""
-DEFAULT_PATH_MTU_BYTES = 1500
-IP_UDP_BYTES = {4: 20 + 8, 6: 40 + 8}
-NOTICE_EVERY_NS = 100_000_000
+DEFAULT_PATH_MTU_BYTES: Final = 1500
+IP_UDP_BYTES: Final = {4: 20 + 8, 6: 40 + 8}
+NOTICE_EVERY_NS: Final = 100_000_000
 """At most one ICMP message in this time; a sender that obeys needs one."""
 
-_DF = 0x40
+_DF: Final = 0x40
 
 
 class Outgoing:

@@ -16,19 +16,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
+from typing import Final
 
 from mlvpn.core.mlvpn1.counters import Mlvpn1Counters
 from mlvpn.core.mlvpn1.link import Link
 
-MIN_CAPACITY = 4096
+MIN_CAPACITY: Final = 4096
 """Packets. One wake-up may bring two thousand from one link before the other is looked at, which the ring of 64 that
 MLVPN's documentation recommends could not hold."""
-FAR = 1 << 16
+FAR: Final = 1 << 16
 """A data_seq so far from the expected one is not early or late but another count."""
-DATA_SEQ_LIMIT = 1 << 64
-FIRST_BOUND_NS = 800_000_000
+DATA_SEQ_LIMIT: Final = 1 << 64
+FIRST_BOUND_NS: Final = 800_000_000
 """The wait before any round trip was measured; MLVPN's."""
-MIN_BOUND_NS = 20_000_000
+MIN_BOUND_NS: Final = 20_000_000
 """Round trips are measured in whole milliseconds and the peer's process sleeps sometimes."""
 
 

@@ -16,6 +16,7 @@ Both roles are one state machine, MLVPN's, with these differences, which its pee
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from mlvpn.burst.segments import rejoin
 from mlvpn.config import Config, LinkConfig
@@ -32,7 +33,7 @@ from mlvpn.wire.mlvpn1 import READS_TRAINS, PacketType, password_key
 from mlvpn.wire.rejoin import ETHERNET_BYTES
 from mlvpn.wire.vnet import HEADER_BYTES as VNET_BYTES
 
-WARN_AGAIN_NS = 60 * SECOND_NS
+WARN_AGAIN_NS: Final = 60 * SECOND_NS
 """The same warning is logged at most once a minute, whoever causes it."""
 
 

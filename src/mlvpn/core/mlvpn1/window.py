@@ -20,29 +20,30 @@ Owns the count of what is unanswered. Does not own what waits meanwhile (``outgo
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from mlvpn.units import NS_PER_MS, NS_PER_S
 from mlvpn.wire.mlvpn1 import TIMESTAMP_MODULUS
 
-WINDOW_DATAGRAMS = 40
+WINDOW_DATAGRAMS: Final = 40
 """Unanswered on a link. Within one millisecond an answer cannot tell what was sent after it, so twice as many may be
 in the socket; Linux' default of 212,992 bytes holds 92 full datagrams, with what the kernel adds to each.
 """
-LEAST_DATAGRAMS = 8
+LEAST_DATAGRAMS: Final = 8
 """Room below this is not used: sealing and sending singles costs several times as much as a train."""
-FORGET_NS = 8 * NS_PER_MS
+FORGET_NS: Final = 8 * NS_PER_MS
 """What is unanswered for so long no longer counts: its answer may have been lost, or nothing is left to carry it."""
-NEAR_NS = 10 * NS_PER_S
+NEAR_NS: Final = 10 * NS_PER_S
 """A link that has shown a round trip of 0 ms, as time stamps count, is near for so long."""
-ANSWERING_RATIO = 1 / 64
+ANSWERING_RATIO: Final = 1 / 64
 """Datagrams of an answering peer for each of ours. TCP that gets single packets acknowledges every second, and now and
 then, when its reader is late, every thirtieth.
 """
-MEMORY_DATAGRAMS = 1024
+MEMORY_DATAGRAMS: Final = 1024
 """The ratio is that of about so many datagrams."""
-SILENT_NS = 20 * NS_PER_MS
+SILENT_NS: Final = 20 * NS_PER_MS
 """A peer that says nothing for so long has nothing to acknowledge; a busy one is back on its core before."""
-UNLIMITED_DATAGRAMS = 1 << 30
+UNLIMITED_DATAGRAMS: Final = 1 << 30
 
 
 class Flight:
