@@ -260,11 +260,17 @@ def test_cubic_grows_into_a_link_far_behind_and_loses_nothing_on_the_way() -> No
     assert flow.rate_bps(start_ns, sim.now_ns) >= 0.8 * INNER_RATIO * 15e6
 
 
-def test_a_link_far_behind_costs_bbr_next_to_nothing_though_it_cannot_join() -> None:
+def test_a_link_far_behind_costs_bbr_next_to_nothing_until_it_can_join() -> None:
     """Its window is two short round trips for ten seconds; a hold that takes more than is spare would cost rate."""
     alone, _ = up([sim_link("a", 10e6, 8 * MS)])
     bond, _ = up([sim_link("a", 10e6, 8 * MS), sim_link("b", 5e6, 100 * MS)])
     assert goodput_ratio(bond, Bbr(), 2, 6) * 15 >= 0.98 * 10 * goodput_ratio(alone, Bbr(), 2, 6)
+
+
+def test_bbr_reaches_any_link_once_it_has_measured_its_round_trip_anew() -> None:
+    """Ten seconds after its start it takes what it sees for its least round trip: all the delay that is of use."""
+    sim, _ = up([sim_link("a", 10e6, 8 * MS), sim_link("b", 5e6, 100 * MS)])
+    assert goodput_ratio(sim, Bbr(), 13, 4) >= 0.78
 
 
 def test_cubic_fills_two_links_alike() -> None:

@@ -7,7 +7,9 @@ packets that wait there are in flight beyond what the links need. So the *hold* 
 at the far end; the flow's round trip stays as it was, and no rate is lost.
 
 A flow whose window is *bounded* gets more of one by *aggregation*: once in a while what is held is released all
-together. BBR takes that for a network that gathers acknowledgements, and keeps as much more in flight.
+together. BBR takes that for a network that gathers acknowledgements, and keeps as much more in flight. Every ten seconds
+BBR measures its least round trip, in a pause; what it finds then decides about the next ten, so for that moment such a
+flow is held for as long as is of use.
 
     packets wait longer than RESERVE_NS: raise by part of what is too long --> ... --> the slow link's delay: it joins
     shorter, and no slower link has joined yet: lower as far
@@ -15,6 +17,7 @@ together. BBR takes that for a network that gathers acknowledgements, and keeps 
     the links without the slowest are not full: lower by as much as is lacking
     no longer busy: 0
     nothing waits and no more has been in flight for long, though the flow was not cut: bounded, until it is cut
+    bounded, and BBR is about to measure its least round trip: all the delay that is of use, until it has
 
 A flow may use a link that is behind the fastest by no more than its hold. Its lane is held by that much: the receiver
 releases each piece when a link so far behind would have brought it, one constant delay for all.
@@ -70,6 +73,13 @@ MAX_AGGREGATION_NS: Final = 100 * NS_PER_MS
 """Linux' BBR adds no more than this to its window (tcp_bbr.c, bbr_extra_acked_max_us)."""
 SEGMENT_BYTES: Final = 1400
 """Of inner TCP, nearly enough for a cube root."""
+MEASURED_EVERY_NS: Final = 10 * NS_PER_S
+"""Linux' BBR measures its least round trip so long after it last found it (tcp_bbr.c, bbr_min_rtt_win_sec)."""
+PATIENCE_NS: Final = 700 * NS_PER_MS
+"""How long that is waited for. The least round trip may have been found a little after the flow's first packet, or after
+the pause was seen; and a flow of another kind, which makes no pause, is held too long for no more than this."""
+QUIET_RATIO: Final = 0.1
+"""A flow that sends so much less than before makes a pause: of BBR's window four segments are left."""
 _CAPACITY_UNKNOWN: Final = (Phase.STARTUP, Phase.COMPETE)
 """Beside somebody else a link that is hardly used cannot show what it could do; not waited for, it never would be."""
 
@@ -125,6 +135,7 @@ class Equaliser:
 
         After a move one round trip passes unjudged: answering twice to the same queue would overshoot.
         """
+        self._await_measurement(flow, now_ns)
         rtt_ns = behind[0][1].estimator.rtt_min_ns + flow.hold_ns
         span_ns = now_ns - flow.judged_ns
         if span_ns < max(rtt_ns, MIN_PERIOD_NS):
@@ -134,13 +145,27 @@ class Equaliser:
         if flow.settles:
             flow.settles = False
             return
-        flow.rate_bps = rate_bytes * 8e9 / span_ns
+        before_bps, flow.rate_bps = flow.rate_bps, rate_bytes * 8e9 / span_ns
+        if flow.rate_bps < QUIET_RATIO * before_bps:
+            flow.quiet_ns, flow.awaited = now_ns, False
         waited_ns = waited_byte_ns / max(rate_bytes, 1)
         excess_ns = waited_ns - _reserve_ns(flow)
         before_ns = flow.hold_ns
-        self._move_hold(flow, excess_ns, total_bps, behind, now_ns)
+        if not flow.awaited:
+            self._move_hold(flow, excess_ns, total_bps, behind, now_ns)
         flow.settles = abs(flow.hold_ns - before_ns) > NS_PER_MS
         self._judge_bound(flow, excess_ns, rtt_ns + waited_ns, now_ns)
+
+    def _await_measurement(self, flow: Flow, now_ns: int) -> None:
+        """Hold a bounded flow for as long as is of use while BBR may be about to measure its least round trip."""
+        since_ns = now_ns - flow.quiet_ns - MEASURED_EVERY_NS
+        is_near = -self._longest_ns - MIN_PERIOD_NS < since_ns < PATIENCE_NS
+        if is_near and flow.bounded and flow.hold_ns + MIN_SPREAD_NS < self._longest_ns:
+            flow.awaited, flow.usual_ns, flow.hold_ns, flow.settles = True, flow.hold_ns, self._longest_ns, True
+        elif flow.awaited and not is_near:
+            flow.awaited, flow.hold_ns = False, flow.usual_ns
+        if flow.awaited:
+            self._busy_ns = now_ns
 
     def _move_hold(self, flow: Flow, excess_ns: float, total_bps: float, behind: _Behind, now_ns: int) -> None:
         """Raise or lower the hold of ``flow``, which has waited ``excess_ns`` longer than its reserve."""

@@ -49,6 +49,7 @@ class Flow:
     """One inner flow: its packets, its CoDel state, and how much it has been asking for."""
 
     __slots__ = (
+        "awaited",
         "backlog_bytes",
         "bounded",
         "busy_bytes",
@@ -67,10 +68,12 @@ class Flow:
         "listed",
         "packets",
         "pin",
+        "quiet_ns",
         "rate_bps",
         "rate_bytes",
         "settles",
         "short",
+        "usual_ns",
         "waited_byte_ns",
         "window_bytes",
         "window_ns",
@@ -101,6 +104,12 @@ class Flow:
         """When it last had clearly more in flight than ever."""
         self.bounded = False
         """Its window cannot grow into the hold it would take."""
+        self.quiet_ns = 0
+        """When last it made a pause; at first when it began."""
+        self.awaited = False
+        """It is held longer than usual because BBR is about to measure its least round trip."""
+        self.usual_ns = 0
+        """Its hold before that."""
         self.settles = False
         """The hold has just changed, so what is measured is not yet its effect."""
         self.judged_ns = 0
@@ -160,7 +169,7 @@ class FlowQueue:
         packet.enqueued_ns = now_ns
         flow = self._flows.get(packet.flow_key)
         if flow is None or (now_ns - flow.last_ns > IDLE_NS and not flow.listed):
-            flow = self._new_flow(packet.flow_key)
+            flow = self._new_flow(packet.flow_key, now_ns)
         size = packet.packet_bytes
         if (flow.note_arrival(size, now_ns) or packet.pure_ack) and packet.item:
             self.sparse.append(packet)
@@ -178,7 +187,7 @@ class FlowQueue:
         key = packet.flow_key + pin.encode()
         flow = self._flows.get(key)
         if flow is None or (now_ns - flow.last_ns > IDLE_NS and not flow.listed):
-            flow = self._new_flow(key)
+            flow = self._new_flow(key, now_ns)
             flow.pin = pin
         size = packet.packet_bytes
         sparse = flow.note_arrival(size, now_ns) and packet.kind == Kind.PACKETS
@@ -197,12 +206,13 @@ class FlowQueue:
         if self.backlog_bytes > LIMIT_BYTES:
             self._drop_from_fattest()
 
-    def _new_flow(self, key: bytes) -> Flow:
+    def _new_flow(self, key: bytes, now_ns: int) -> Flow:
         if key in self._flows:
             self._forget(self._flows.pop(key))
         if len(self._flows) >= MAX_FLOWS:
             self._forget_oldest()
         flow = self._flows[key] = Flow()
+        flow.quiet_ns = now_ns
         return flow
 
     def _forget_oldest(self) -> None:

@@ -6,7 +6,15 @@ import pytest
 from some_links import links_up
 
 from mlvpn.core import scheduler
-from mlvpn.core.equaliser import MAX_AGGREGATION_NS, MIN_PERIOD_NS, RESERVE_NS, STALLED_NS, Equaliser
+from mlvpn.core.equaliser import (
+    MAX_AGGREGATION_NS,
+    MEASURED_EVERY_NS,
+    MIN_PERIOD_NS,
+    PATIENCE_NS,
+    RESERVE_NS,
+    STALLED_NS,
+    Equaliser,
+)
 from mlvpn.core.pacer import Phase
 from mlvpn.core.queue import BULK_BYTES, Flow
 from mlvpn.units import NS_PER_MS, NS_PER_S
@@ -198,3 +206,53 @@ def test_a_bounded_flow_keeps_more_of_what_waits(stalled: Bond) -> None:
     stalled.flow.bounded = False
     stalled.run(FULL, RESERVE_NS + before_ns // 10, 1)
     assert stalled.flow.hold_ns > before_ns - NS_PER_MS
+
+
+# --- while BBR measures its least round trip
+
+FAR_MS = 132
+"""How far b is behind a, with its margin."""
+
+
+@pytest.fixture
+def near(bond: Bond) -> Bond:
+    """A bond whose flow is bounded long before it reaches b, and began so long ago that BBR is about to measure."""
+    bond.run(FULL, WAIT_NS, 2)
+    bond.run(FULL, RESERVE_NS, 4 + STALLED_NS // MIN_PERIOD_NS)
+    assert bond.flow.bounded
+    assert bond.flow.hold_ns < 50 * NS_PER_MS
+    bond.flow.quiet_ns = bond.now_ns - MEASURED_EVERY_NS
+    return bond
+
+
+def test_a_bounded_flow_is_held_for_the_farthest_link_when_bbr_is_about_to_measure(near: Bond) -> None:
+    assert near.run(0.9) == FAR_MS
+    assert near.run(0.3, periods=3) == FAR_MS, "what it costs meanwhile does not count"
+
+
+@pytest.mark.parametrize("since_ns", [MEASURED_EVERY_NS // 2, MEASURED_EVERY_NS + 2 * PATIENCE_NS])
+def test_at_other_times_it_is_not(near: Bond, since_ns: int) -> None:
+    near.flow.quiet_ns = near.now_ns - since_ns
+    assert near.run(FULL, RESERVE_NS) < 50
+
+
+def test_a_flow_that_is_not_bounded_is_not_held_for_it(near: Bond) -> None:
+    near.flow.bounded = False
+    assert near.run(FULL, RESERVE_NS) < 50
+
+
+def test_what_bbr_has_measured_is_kept(near: Bond) -> None:
+    near.run(0.9)
+    near.run(0.3, periods=2)
+    assert near.run(0.01, periods=3) == FAR_MS, "the pause"
+    assert near.flow.quiet_ns > near.now_ns - NS_PER_S, "and the next one is known from it"
+    assert near.run(0.4) == near.run(0.8) == FAR_MS
+    assert near.run(FULL, RESERVE_NS, 5) == pytest.approx(FAR_MS, abs=3)
+
+
+def test_a_flow_that_does_not_measure_gets_its_hold_back(near: Bond) -> None:
+    usual_ms = near.flow.hold_ns // NS_PER_MS
+    near.run(0.9)
+    near.run(0.3, periods=PATIENCE_NS // MIN_PERIOD_NS)
+    assert near.flow.hold_ns // NS_PER_MS <= usual_ms
+    assert near.run(FULL, RESERVE_NS, 100) < 50, "nor is it awaited again"
