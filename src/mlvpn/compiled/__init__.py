@@ -27,9 +27,9 @@ MODULES = (
     *(
         f"mlvpn.core.{name}"
         for name in (
-            *("packet", "gather", "uso", "queue", "ecn"),
+            *("packet", "gather", "uso", "flow", "queue", "codel", "ecn"),
             *("sender", "scheduler", "equaliser", "pacer", "estimator", "jitter", "run", "recovery", "train_watch"),
-            *("sessions", "receiver", "feedback", "resequencer", "piece"),
+            *("incoming", "sessions", "receiver", "feedback", "resequencer", "piece"),
             *("tunnel", "link", "link_watch", "mtu", "witness", "burst_io"),
         )
     ),

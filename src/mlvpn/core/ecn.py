@@ -1,6 +1,6 @@
 """Explicit congestion notification in inner packets (RFC 3168): the queue marks instead of dropping where it may.
 
-Owns reading and setting the ECN bits of a queued packet. Does not own when to mark (`core/queue.py`).
+Owns reading and setting the ECN bits of a queued packet. Does not own when to mark (`core/codel.py`).
 """
 
 from __future__ import annotations

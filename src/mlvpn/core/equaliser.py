@@ -7,9 +7,9 @@ packets that wait there are in flight beyond what the links need. So the *hold* 
 at the far end; the flow's round trip stays as it was, and no rate is lost.
 
 A flow whose window is *bounded* gets more of one by *aggregation*: once in a while what is held is released all
-together. BBR takes that for a network that gathers acknowledgements, and keeps as much more in flight. Every ten seconds
-BBR measures its least round trip, in a pause; what it finds then decides about the next ten, so for that moment such a
-flow is held for as long as is of use.
+together. BBR takes that for a network that gathers acknowledgements, and keeps as much more in flight. And every ten
+seconds BBR measures its least round trip, in a pause; what it finds then decides about the next ten, so for that moment
+such a flow is held for as long as is of use.
 
     packets wait longer than RESERVE_NS: raise by part of what is too long --> ... --> the slow link's delay: it joins
     shorter, and no slower link has joined yet: lower as far
@@ -31,9 +31,9 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from mlvpn.core import scheduler
+from mlvpn.core.flow import Flow
 from mlvpn.core.link import Link
 from mlvpn.core.pacer import Phase
-from mlvpn.core.queue import Flow
 from mlvpn.units import NS_PER_MS, NS_PER_S
 from mlvpn.wire.frame import Hold
 
@@ -76,8 +76,8 @@ SEGMENT_BYTES: Final = 1400
 MEASURED_EVERY_NS: Final = 10 * NS_PER_S
 """Linux' BBR measures its least round trip so long after it last found it (tcp_bbr.c, bbr_min_rtt_win_sec)."""
 PATIENCE_NS: Final = 700 * NS_PER_MS
-"""How long that is waited for. The least round trip may have been found a little after the flow's first packet, or after
-the pause was seen; and a flow of another kind, which makes no pause, is held too long for no more than this."""
+"""How long that is waited for. The least round trip may have been found a little after the flow's first packet, or
+after the pause was seen; and a flow of another kind, which makes no pause, is held too long for no more than this."""
 QUIET_RATIO: Final = 0.1
 """A flow that sends so much less than before makes a pause: of BBR's window four segments are left."""
 _CAPACITY_UNKNOWN: Final = (Phase.STARTUP, Phase.COMPETE)

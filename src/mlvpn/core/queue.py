@@ -4,134 +4,34 @@
             -> else         -> its flow's queue -> deficit round robin -> CoDel -> run (ordered, the flow's lane)
 
 Every link is paced just above an empty queue of its own, so the excess waits here, where it can be dropped early,
-fairly and by flow (RFC 8290; CoDel's control law RFC 8289). A flow that asks for little is *sparse*: its packets
-overtake everything. A flow that has had a lot is *bulk*: it may use links of any delay.
+fairly and by flow (RFC 8290). A flow that asks for little is *sparse*: its packets overtake everything. A flow that has
+had a lot is *bulk*: it may use links of any delay (`flow`).
 
-Owns flows, their lanes, the order between them, drops and marks. Does not own which link a run takes (`scheduler`).
+Owns flows, their lanes and the order between them. Does not own the delay of each (`codel`) or which link a run takes
+(`scheduler`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from math import sqrt
 from typing import Final
 
+from mlvpn.core import codel
 from mlvpn.core.counters import TunnelCounters
-from mlvpn.core.ecn import mark_congestion
+from mlvpn.core.flow import Flow
 from mlvpn.core.packet import VNET_BYTES, Packet
 from mlvpn.core.run import BodyRun, Run, SliceRun, build_bodies
-from mlvpn.units import NS_PER_MS, NS_PER_S
+from mlvpn.units import NS_PER_S
 from mlvpn.wire.frame import DATA_HEAD, MAX_LANES, SLICE_HEAD, Kind, first_byte
 from mlvpn.wire.header import OVERHEAD_BYTES
 
-TARGET_NS: Final = 20 * NS_PER_MS
-"""Sojourn CoDel tolerates. More than RFC 8289's 5 ms: flows are isolated from each other here, and a lone CUBIC flow
-whose queue runs empty after each cut gets only 93 % of the links (docs/bonding.md)."""
-INTERVAL_NS: Final = 150 * NS_PER_MS
-HOLD_RATIO: Final = 0.4
-"""A flow whose lane is held (`equaliser`) may wait by so much of its hold longer, and the interval is longer by all of
-it: its round trip is, and CUBIC takes back 0.3 of what is in flight, 0.43 of what is left."""
 QUANTUM_BYTES: Final = 1514
 LIMIT_BYTES: Final = 32 << 20
 """Total backlog; beyond it the fattest flow loses from its head."""
 
-SPARSE_WINDOW_NS: Final = 100 * NS_PER_MS
-SPARSE_BYTES: Final = 4000
-"""A flow that brings no more than this in a window is sparse: voice, games, ssh, DNS, pings, the start of anything."""
-BULK_BYTES: Final = 512 << 10
-"""A flow that has sent this much without a pause is bulk."""
 IDLE_NS: Final = 1 * NS_PER_S
 """A flow this long silent starts anew: by then all it sent has been delivered, so order cannot break."""
 MAX_FLOWS: Final = 4096
-
-
-class Flow:
-    """One inner flow: its packets, its CoDel state, and how much it has been asking for."""
-
-    __slots__ = (
-        "awaited",
-        "backlog_bytes",
-        "bounded",
-        "busy_bytes",
-        "codel_count",
-        "codel_dropping",
-        "codel_next_ns",
-        "cut_ns",
-        "deficit_bytes",
-        "first_above_ns",
-        "grown_ns",
-        "hold_ns",
-        "judged_ns",
-        "lane",
-        "largest_flight_bytes",
-        "last_ns",
-        "listed",
-        "packets",
-        "pin",
-        "quiet_ns",
-        "rate_bps",
-        "rate_bytes",
-        "settles",
-        "short",
-        "usual_ns",
-        "waited_byte_ns",
-        "window_bytes",
-        "window_ns",
-    )
-
-    def __init__(self) -> None:
-        self.packets: deque[Packet] = deque()
-        self.pin = ""
-        """The link that a filter chose for all of it; empty: none did."""
-        self.backlog_bytes = 0
-        self.lane = 0
-        self.listed = False
-        self.deficit_bytes = 0
-        self.last_ns = 0
-        self.window_ns = 0
-        self.window_bytes = 0
-        self.busy_bytes = 0
-        self.first_above_ns = 0
-        self.codel_dropping = False
-        self.codel_next_ns = 0
-        self.codel_count = 0
-        self.cut_ns: int | None = None
-        """When last a packet of it was dropped or marked."""
-        # Of the equaliser: how much delay the flow bears, and what tells.
-        self.hold_ns = 0
-        self.largest_flight_bytes = 0.0
-        self.grown_ns = 0
-        """When it last had clearly more in flight than ever."""
-        self.bounded = False
-        """Its window cannot grow into the hold it would take."""
-        self.quiet_ns = 0
-        """When last it made a pause; at first when it began."""
-        self.awaited = False
-        """It is held longer than usual because BBR is about to measure its least round trip."""
-        self.usual_ns = 0
-        """Its hold before that."""
-        self.settles = False
-        """The hold has just changed, so what is measured is not yet its effect."""
-        self.judged_ns = 0
-        self.short = False
-        self.rate_bytes = 0
-        self.waited_byte_ns = 0
-        self.rate_bps = 0.0
-
-    @property
-    def bulk(self) -> bool:
-        return self.busy_bytes > BULK_BYTES and not self.pin
-
-    def note_arrival(self, size: int, now_ns: int) -> bool:
-        """Account for an arriving packet; return whether the flow is sparse, so that this packet may overtake."""
-        self.last_ns = now_ns
-        self.busy_bytes += size
-        if now_ns - self.window_ns > SPARSE_WINDOW_NS:
-            self.window_ns = now_ns
-            self.window_bytes = 0
-        self.window_bytes += size
-        # Once ordered, a flow stays ordered until it has been idle: its packets must not overtake one another.
-        return self.lane == 0 and self.window_bytes <= SPARSE_BYTES
 
 
 class FlowQueue:
@@ -265,6 +165,13 @@ class FlowQueue:
                 else:
                     flow.listed = False
 
+    def _control_delay(self, flow: Flow, now_ns: int) -> bool:
+        """Let CoDel have its say; return whether a packet is left."""
+        before_bytes = flow.backlog_bytes
+        codel.control(flow, self._counters, now_ns)
+        self.backlog_bytes -= before_bytes - flow.backlog_bytes
+        return bool(flow.packets)
+
     def skip(self, flow: Flow) -> None:
         """Let the other flows go first: no link suits this one now."""
         flows = self._new if self._new and self._new[0] is flow else self._old
@@ -355,57 +262,3 @@ class FlowQueue:
         fattest = max(self._flows.values(), key=lambda flow: flow.backlog_bytes)
         self.drop_head(fattest)
         self._counters.queue_full_packets += 1
-
-    # --- CoDel (RFC 8289, section 5), on the head of one flow
-
-    def _control_delay(self, flow: Flow, now_ns: int) -> bool:
-        """Drop or mark at the head of ``flow`` as CoDel says; return whether a packet is left."""
-        if not flow.packets:
-            return False
-        above = self._above_target(flow, now_ns)
-        if flow.codel_dropping:
-            if not above:
-                flow.codel_dropping = False
-            while flow.codel_dropping and now_ns >= flow.codel_next_ns:
-                flow.codel_count += 1
-                if not self._signal(flow, now_ns) or not self._above_target(flow, now_ns):
-                    flow.codel_dropping = False
-                flow.codel_next_ns += int((INTERVAL_NS + flow.hold_ns) / sqrt(flow.codel_count))
-        elif above:
-            self._start_dropping(flow, now_ns)
-        return bool(flow.packets)
-
-    def _start_dropping(self, flow: Flow, now_ns: int) -> None:
-        self._signal(flow, now_ns)
-        flow.codel_dropping = True
-        recently = now_ns - flow.codel_next_ns < 16 * INTERVAL_NS
-        flow.codel_count = flow.codel_count - 2 if recently and flow.codel_count > 2 else 1
-        flow.codel_next_ns = now_ns + int((INTERVAL_NS + flow.hold_ns) / sqrt(flow.codel_count))
-
-    def _above_target(self, flow: Flow, now_ns: int) -> bool:
-        if not flow.packets:
-            flow.first_above_ns = 0
-            return False
-        sojourn = now_ns - flow.packets[0].enqueued_ns
-        if sojourn < TARGET_NS + HOLD_RATIO * flow.hold_ns or flow.backlog_bytes <= QUANTUM_BYTES:
-            flow.first_above_ns = 0
-            return False
-        if not flow.first_above_ns:
-            flow.first_above_ns = now_ns + INTERVAL_NS + flow.hold_ns
-            return False
-        return now_ns >= flow.first_above_ns
-
-    def _signal(self, flow: Flow, now_ns: int) -> bool:
-        """Tell the sender of ``flow`` to slow down: mark its head if it understands, else drop one packet of it."""
-        flow.cut_ns = now_ns
-        packet = flow.packets[0]
-        if mark_congestion(packet):
-            self._counters.queue_marked_packets += 1
-            return True
-        self._counters.queue_dropped_packets += 1
-        if packet.kind != Kind.PACKETS and packet.slices > 1:
-            packet.offset += packet.slice_bytes
-            self._forget_bytes(flow, packet.slice_bytes)
-        else:
-            self.drop_head(flow)
-        return bool(flow.packets)

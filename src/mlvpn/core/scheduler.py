@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from mlvpn.core.flow import Flow
 from mlvpn.core.link import Link, LinkState
-from mlvpn.core.queue import Flow
 from mlvpn.units import NS_PER_MS
 
 STICKY_NS: Final = 3 * NS_PER_MS

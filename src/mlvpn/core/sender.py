@@ -19,13 +19,14 @@ from mlvpn.core.burst_io import Train
 from mlvpn.core.counters import TunnelCounters
 from mlvpn.core.equaliser import Equaliser
 from mlvpn.core.events import Address
+from mlvpn.core.flow import Flow
 from mlvpn.core.gather import gather
 from mlvpn.core.icmp import frame_too_big, too_big
 from mlvpn.core.interface import Matching
 from mlvpn.core.link import Link, LinkState
 from mlvpn.core.pacer import Phase
 from mlvpn.core.packet import ETHERNET_BYTES, VNET_BYTES, Packet
-from mlvpn.core.queue import Flow, FlowQueue
+from mlvpn.core.queue import FlowQueue
 from mlvpn.core.recovery import Repair, RepairQueue, SentRun, hopeless
 from mlvpn.core.run import Run, continues, cut_train
 from mlvpn.errors import PeerError

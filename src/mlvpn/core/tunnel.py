@@ -1,14 +1,15 @@
 """The native tunnel to one peer: the way of packets and datagrams through its parts, and what begins and ends it.
 
-    submit --> Sender --> take_sends        receive --> handshake | Sessions --> Receiver --> take_deliveries
+    submit --> Sender --> take_sends        receive --> Incoming --> Receiver --> take_deliveries
                  ^                                                      |
                  +------------ reports, LinkWatch <-- control frames ---+
 
 Every datagram is authenticated before anything in it is acted on.
 
-Owns the association, who takes each control frame, and when the core is to be woken. Does not own which links there are
-(`roster`), which state they are in (`link_watch`), how packets are spread (`sender`, `scheduler`) or ordered
-(`receiver`, `resequencer`), or how keys are agreed (`handshake`). Satisfies `interface.Core`.
+Owns the association, who takes each control frame, and when the core is to be woken. Does not own what is authentic
+(`incoming`), which links there are (`roster`), which state they are in (`link_watch`), how packets are spread
+(`sender`, `scheduler`) or ordered (`receiver`, `resequencer`), or how keys are agreed (`handshake`). Satisfies
+`interface.Core`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from mlvpn.core.burst_io import Delivery, ReceivedTrain, Train
 from mlvpn.core.counters import TunnelCounters
 from mlvpn.core.events import Address, Event, Level, Log
 from mlvpn.core.handshake import Handshake
+from mlvpn.core.incoming import Incoming
 from mlvpn.core.interface import CoreSnapshot, Matching
 from mlvpn.core.link import Link
 from mlvpn.core.link_watch import LinkWatch
@@ -40,14 +42,10 @@ from mlvpn.units import NS_PER_S
 from mlvpn.wire import frame
 from mlvpn.wire.frame import Control, LinkReport
 from mlvpn.wire.handshake import Feature
-from mlvpn.wire.header import OVERHEAD_BYTES, DatagramType, is_uniform, session_index
 
 HANDSHAKE_AGAIN_NS: Final = 1 * NS_PER_S
 HOUSEKEEPING_NS: Final = 1 * NS_PER_S
 FEATURES: Final = Feature.SLICES
-_DATA: Final = int(DatagramType.DATA)
-_DATA_CLEAR: Final = int(DatagramType.DATA_CLEAR)
-"""As plain numbers: an enum's member costs a look-up per use."""
 
 
 class NativeTunnel:
@@ -75,6 +73,7 @@ class NativeTunnel:
         self._roster = Roster(config.links, self.is_client, random, now_ns)
         self.links, self._by_number = self._roster.links, self._roster.by_number
         self.sessions = Sessions()
+        self._incoming = Incoming(self.sessions, self.counters)
         self.receiver = Receiver(self.counters)
         tap = config.general.tuntap == "tap"
         self.sender = Sender(self.links, tap, self.counters, self._reply)
@@ -106,48 +105,17 @@ class NativeTunnel:
 
     def receive(self, train: ReceivedTrain, now_ns: int) -> None:
         """See `interface.Core`. HOT PATH."""
-        if _is_sealed(train):
-            self._receive_sealed(train, now_ns)
-        else:
-            self._receive_singly(train, now_ns)
-
-    def _receive_singly(self, train: ReceivedTrain, now_ns: int) -> None:
-        """Take datagrams each for itself: what is no data, and what may be of several senders."""
-        for single in train.singles():
-            kind = single.data[0]
-            if _is_sealed(single):
-                self._receive_sealed(single, now_ns)
-            elif kind in (DatagramType.DATA, DatagramType.DATA_CLEAR):
-                self.counters.unauthentic_datagrams += 1
-            elif kind in (DatagramType.HANDSHAKE_INIT, DatagramType.HANDSHAKE_RESPONSE, DatagramType.COOKIE):
-                self.handshake.receive(single.data, (single.link, single.source), now_ns)
+        for arrival in self._incoming.open_train(train):
+            if not arrival.opened:
+                self.handshake.receive(arrival.train.data, (train.link, train.source), now_ns)
                 self._take_handshake(now_ns)
-            else:
-                self.counters.unknown_type_datagrams += 1
-
-    def _receive_sealed(self, train: ReceivedTrain, now_ns: int) -> None:
-        """Take a train of the session that its first datagram names.
-
-        Only if not all of it is authentic may there be somebody else's among them, which must not share their fate.
-        """
-        index, count = session_index(train.data), -(-len(train.data) // max(train.datagram_bytes, 1))
-        opener = self.sessions.opener(index)
-        opened, failed = ([], count) if opener is None else opener.open_train(train.data, train.datagram_bytes)
-        if failed and count > 1 and not is_uniform(train.data, train.datagram_bytes):
-            self._receive_singly(train, now_ns)
-            return
-        if opener is not None:
-            self.counters.unauthentic_datagrams += failed
-        elif self.sessions.current is None:
-            self.counters.no_session_datagrams += failed
-        else:
-            self.counters.unknown_index_datagrams += failed
-        if opened and self.sessions.is_pending(index):
-            self.handshake.confirm(index)
-            self._use_session(index, now_ns)
-        for part in gathered(opened):
-            self._receive_opened(part, train, now_ns)
-        self._may_send = True
+                continue
+            if self.sessions.is_pending(arrival.index):
+                self.handshake.confirm(arrival.index)
+                self._use_session(arrival.index, now_ns)
+            for part in gathered(arrival.opened):
+                self._receive_opened(part, arrival.train, now_ns)
+            self._may_send = True
 
     def _receive_opened(self, opened: Opened, train: ReceivedTrain, now_ns: int) -> None:
         """Take one authentic datagram, or joined slices."""
@@ -408,9 +376,3 @@ class NativeTunnel:
     def snapshot(self, now_ns: int) -> CoreSnapshot:
         """See `interface.Core`."""
         return describe_tunnel(self, now_ns)
-
-
-def _is_sealed(train: ReceivedTrain) -> bool:
-    """Say whether the first datagram looks like one of a session."""
-    data = train.data
-    return len(data) >= OVERHEAD_BYTES and (data[0] == _DATA or data[0] == _DATA_CLEAR)

@@ -22,7 +22,7 @@ from mlvpn.wire.vnet import GSO_NONE, GSO_UDP, HEADER_BYTES, NEEDS_CSUM, UDP_CSU
 
 LEAST_PACKETS: Final = 6
 """Fewer large ones may belong to a flow that asks for little, whose packets overtake others one by one: with
-``LEAST_BYTES`` each, so many are more than `queue.SPARSE_BYTES`. For fewer small ones the look costs what it saves."""
+``LEAST_BYTES`` each, so many are more than `flow.SPARSE_BYTES`. For fewer small ones the look costs what it saves."""
 MOST_PACKETS: Final = 64
 """UDP_MAX_SEGMENTS of kernels before 6.9."""
 LEAST_BYTES: Final = 720

@@ -244,7 +244,7 @@ class LinkSocket:
             self._failed(message, address, error, problems)
 
     def _call(self, message: bytes | memoryview, address: Address | None) -> None:
-        if self._own_addresses and address is not None:
+        if address is not None and self._own_addresses:
             segment_size = self._segment_size if len(message) > self._datagram_bytes else []
             self._sock.sendmsg((message,), segment_size + self._own_addresses.answer(address), 0, address)
         elif len(message) > self._datagram_bytes:

@@ -15,8 +15,8 @@ from mlvpn.core.equaliser import (
     STALLED_NS,
     Equaliser,
 )
+from mlvpn.core.flow import BULK_BYTES, Flow
 from mlvpn.core.pacer import Phase
-from mlvpn.core.queue import BULK_BYTES, Flow
 from mlvpn.units import NS_PER_MS, NS_PER_S
 from mlvpn.wire.frame import Hold
 

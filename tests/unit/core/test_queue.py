@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inner_packets import ACK, frame, ipv4, super_packet, tcp, udp
 
 from mlvpn.core import queue
 from mlvpn.core.counters import TunnelCounters
+from mlvpn.core.flow import BULK_BYTES
 from mlvpn.core.packet import Packet
 from mlvpn.core.queue import FlowQueue
 from mlvpn.core.run import BodyRun, Run, SliceRun
@@ -19,8 +19,8 @@ START_NS = 1_000 * NS_PER_S
 BODY_BYTES = 1440
 
 
-def plain(number: int, size: int = 1300, port: int = 1000, ecn: int = 0) -> Packet:
-    return Packet(frame(ipv4(17, udp(number.to_bytes(4, "big") + bytes(size), port), ecn=ecn)))
+def plain(number: int, size: int = 1300, port: int = 1000) -> Packet:
+    return Packet(frame(ipv4(17, udp(number.to_bytes(4, "big") + bytes(size), port))))
 
 
 def numbers(run: Run) -> list[int]:
@@ -34,9 +34,9 @@ def new() -> tuple[FlowQueue, TunnelCounters]:
     return FlowQueue(counters), counters
 
 
-def fill(waiting: FlowQueue, count: int, port: int = 1000, now_ns: int = START_NS, ecn: int = 0) -> None:
+def fill(waiting: FlowQueue, count: int, port: int = 1000, now_ns: int = START_NS) -> None:
     for number in range(count):
-        waiting.enqueue(plain(number, port=port, ecn=ecn), now_ns)
+        waiting.enqueue(plain(number, port=port), now_ns)
 
 
 def take(waiting: FlowQueue, now_ns: int = START_NS, allowance: int = 1) -> Run | None:
@@ -131,7 +131,7 @@ def test_a_super_packet_is_taken_in_parts() -> None:
 
 def test_bulk_is_marked_as_such() -> None:
     waiting, _ = new()
-    for _ in range(queue.BULK_BYTES // 60_000 + 2):
+    for _ in range(BULK_BYTES // 60_000 + 2):
         waiting.enqueue(Packet(super_packet(bytes(60_000), 1000)), START_NS)
     runs = []
     while (run := take(waiting, allowance=1 << 20)) is not None:
@@ -139,70 +139,14 @@ def test_bulk_is_marked_as_such() -> None:
     assert runs[-1].first_byte & 1
 
 
-def play_overload(ecn: int) -> TunnelCounters:
-    """Offer one flow twice what leaves, for three seconds."""
+def test_what_codel_drops_is_in_the_backlog_no_more() -> None:
     waiting, counters = new()
-    for ms in range(3000):
-        now_ns = START_NS + ms * NS_PER_MS
-        for _ in range(2):
-            waiting.enqueue(plain(ms, ecn=ecn), now_ns)
-        take(waiting, now_ns)
-    return counters
-
-
-def test_codel_drops_what_waits_too_long() -> None:
-    counters = play_overload(ecn=0)
-    assert counters.queue_dropped_packets > 10
-    assert counters.queue_marked_packets == 0
-
-
-def test_codel_marks_flows_that_understand() -> None:
-    counters = play_overload(ecn=2)
-    assert counters.queue_marked_packets > 10
-    assert counters.queue_dropped_packets == 0
-
-
-def test_a_queue_that_drains_in_time_is_left_alone() -> None:
-    waiting, counters = new()
-    for ms in range(3000):
-        now_ns = START_NS + ms * NS_PER_MS
-        waiting.enqueue(plain(ms), now_ns)
-        take(waiting, now_ns)
-    assert (counters.queue_dropped_packets, counters.queue_marked_packets) == (0, 0)
-
-
-def drops_of_a_steady_wait(hold_ns: int) -> int:
-    """Let one flow wait 40 ms for two seconds, its lane held by ``hold_ns``."""
-    waiting, counters = new()
-    for ms in range(2000):
-        now_ns = START_NS + ms * NS_PER_MS
-        waiting.enqueue(plain(ms), now_ns)
-        if flow := waiting.head(now_ns):
-            flow.hold_ns = hold_ns
-        if ms >= 40:
-            take(waiting, now_ns)
-    return counters.queue_dropped_packets
-
-
-def test_a_flow_that_is_held_may_wait_as_much_longer_as_its_round_trip_is() -> None:
-    assert drops_of_a_steady_wait(0) > 0
-    assert drops_of_a_steady_wait(100 * NS_PER_MS) == 0
-
-
-def test_a_flow_remembers_when_it_was_cut() -> None:
-    waiting, counters = new()
-    for ms in range(400):
-        now_ns = START_NS + ms * NS_PER_MS
-        waiting.enqueue(plain(ms), now_ns)
-        waiting.head(now_ns)
-        (flow,) = waiting._flows.values()
-        if counters.queue_dropped_packets:
-            assert flow.cut_ns == now_ns
-            return
-        assert flow.cut_ns is None
-        if ms >= 40:
-            take(waiting, now_ns)
-    pytest.fail("nothing was dropped")
+    for ms in range(1000):
+        fill(waiting, 2, now_ns=START_NS + ms * NS_PER_MS)
+        take(waiting, START_NS + ms * NS_PER_MS)
+    assert counters.queue_dropped_packets > 3
+    (flow,) = waiting._flows.values()
+    assert waiting.backlog_bytes == flow.backlog_bytes == sum(packet.packet_bytes for packet in flow.packets)
 
 
 def test_the_fattest_flow_pays_for_a_full_queue() -> None:

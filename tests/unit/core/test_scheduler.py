@@ -10,9 +10,10 @@ from some_links import links_up
 
 from mlvpn.core import scheduler
 from mlvpn.core.counters import TunnelCounters
+from mlvpn.core.flow import BULK_BYTES, Flow
 from mlvpn.core.link import Link, LinkState
 from mlvpn.core.packet import Packet
-from mlvpn.core.queue import BULK_BYTES, Flow, FlowQueue
+from mlvpn.core.queue import FlowQueue
 from mlvpn.units import NS_PER_MS
 
 
