@@ -68,6 +68,9 @@ class Incoming:
 
     def _open_singly(self, train: ReceivedTrain) -> Iterator[Arrival]:
         """Take datagrams each for itself: what is no data, and what may be of several senders."""
+        if not train.data:
+            self._counters.unknown_type_datagrams += 1
+            return
         for single in train.singles():
             kind = single.data[0]
             if _is_sealed(single):
