@@ -161,9 +161,9 @@ class Equaliser:
         since_ns = now_ns - flow.quiet_ns - MEASURED_EVERY_NS
         is_near = -self._longest_ns - MIN_PERIOD_NS < since_ns < PATIENCE_NS
         if is_near and flow.bounded and flow.hold_ns + MIN_SPREAD_NS < self._longest_ns:
-            flow.awaited, flow.usual_ns, flow.hold_ns, flow.settles = True, flow.hold_ns, self._longest_ns, True
+            flow.awaited, flow.usual_hold_ns, flow.hold_ns, flow.settles = True, flow.hold_ns, self._longest_ns, True
         elif flow.awaited and not is_near:
-            flow.awaited, flow.hold_ns = False, flow.usual_ns
+            flow.awaited, flow.hold_ns = False, flow.usual_hold_ns
         if flow.awaited:
             self._busy_ns = now_ns
 

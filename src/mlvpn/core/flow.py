@@ -46,7 +46,7 @@ class Flow:
         "rate_bytes",
         "settles",
         "short",
-        "usual_ns",
+        "usual_hold_ns",
         "waited_byte_ns",
         "window_bytes",
         "window_ns",
@@ -81,7 +81,7 @@ class Flow:
         """When last it made a pause; at first when it began."""
         self.awaited = False
         """It is held longer than usual because BBR is about to measure its least round trip."""
-        self.usual_ns = 0
+        self.usual_hold_ns = 0
         """Its hold before that."""
         self.settles = False
         """The hold has just changed, so what is measured is not yet its effect."""
