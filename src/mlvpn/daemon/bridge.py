@@ -2,7 +2,7 @@
 
 Owns the readers on the TUN device and the link sockets, and the order of things after each of them:
 
-    readable --> read a burst --> core.submit / core.receive --> flush
+    readable --> read a burst --> core.submit / core.receive --> when all have been read: flush
     flush: sends, deliveries, events out of the core; the timer armed for the core's next deadline
 
 Decides nothing: what to send is the core's matter, what events mean is the worker's.
@@ -10,10 +10,10 @@ Decides nothing: what to send is the core's matter, what events mean is the work
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final
@@ -21,6 +21,7 @@ from typing import Any, Final
 from mlvpn.core.burst_io import Train
 from mlvpn.core.events import Event
 from mlvpn.core.interface import Core
+from mlvpn.daemon.loop import PacketSelector
 from mlvpn.system.tun import Tun
 from mlvpn.system.udp import LinkSocket, SendFailed, TooBig
 from mlvpn.units import NS_PER_MS
@@ -51,8 +52,14 @@ class Bridge:
     """Carries bursts between one core, one device and the sockets of the links."""
 
     def __init__(
-        self, core: Core, device: Tun, happened: Callable[[Event], None], failed: Callable[[SendFailed], None]
+        self,
+        core: Core,
+        device: Tun,
+        selector: PacketSelector,
+        happened: Callable[[Event], None],
+        failed: Callable[[SendFailed], None],
     ) -> None:
+        """``selector``: that of the running loop."""
         self._core = core
         self._device = device
         self._happened = happened
@@ -60,18 +67,16 @@ class Bridge:
         self.unsent_datagrams: Counter[str] = Counter()
         """Link -> datagrams the core sent while the link had no socket; the core learns of them as of any loss."""
         self._sockets: dict[str, LinkSocket] = {}
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
         self._woken_ns = 0
         self._began_ns = 0
         self._train_bytes = self._trains = 0
         """What has passed the sockets since the last rest could have been."""
-        self._finishing = False
+        self._round_is_over = True
         self._gap_ns = 10 * NS_PER_MS
         """Smoothed time between wakes."""
-        self._armed_ns = 0
-        """When the timer goes off; means something only while there is a timer."""
-        self._loop.add_reader(device.fileno(), self._device_readable)
+        self._selector = selector
+        selector.after_round = self._finish
+        selector.add_reader(device.fileno(), self._device_readable)
 
     def describe(self, link: str) -> dict[str, Any]:
         """Return what `status` shows of a link's socket, JSON-able."""
@@ -85,22 +90,21 @@ class Bridge:
         """Carry a link's datagrams over this socket from now on."""
         self.detach(link)
         self._sockets[link] = link_socket
-        self._loop.add_reader(link_socket.fileno(), self._socket_readable, link_socket)
+        self._selector.add_reader(link_socket.fileno(), partial(self._socket_readable, link_socket))
 
     def detach(self, link: str) -> None:
         """Close a link's socket, if it has one."""
         old = self._sockets.pop(link, None)
         if old is not None:
-            self._loop.remove_reader(old.fileno())
+            self._selector.remove_reader(old.fileno())
             old.close()
 
     def close(self) -> None:
         """Stop carrying; the device stays open."""
-        self._loop.remove_reader(self._device.fileno())
+        self._selector.remove_reader(self._device.fileno())
+        self._selector.after_round = self._selector.deadline_ns = None
         for link in list(self._sockets):
             self.detach(link)
-        if self._timer is not None:
-            self._timer.cancel()
 
     def _device_readable(self) -> None:
         self._wake()
@@ -114,14 +118,12 @@ class Bridge:
             self._core.receive(train, self._woken_ns)
 
     def _wake(self) -> None:
-        """Note the time, and finish when everything that is readable or due now has been taken."""
-        now_ns = time.monotonic_ns()
-        if not self._finishing:
-            self._finishing = True
+        """Note the time, and at the first of a round how long after the round before it comes."""
+        now_ns = self._woken_ns = time.monotonic_ns()
+        if self._round_is_over:
+            self._round_is_over = False
             self._gap_ns += (min(now_ns - self._began_ns, 10 * NS_PER_MS) - self._gap_ns) // 8
             self._began_ns = now_ns
-            self._loop.call_soon(self._finish)
-        self._woken_ns = now_ns
 
     def _finish(self) -> None:
         """Flush, then let trains grow if many short ones come and go: network cards call it moderation.
@@ -129,17 +131,17 @@ class Bridge:
         A wake costs as much as a dozen packets, a train as much as twenty of its datagrams. Idle traffic never waits,
         for its wakes are far apart, nor does bulk over fast links, for its trains are long.
         """
-        self._finishing = False
+        deadline_ns = self._selector.deadline_ns
+        if deadline_ns is not None and time.monotonic_ns() >= deadline_ns:
+            self._wake()
+            self._selector.deadline_ns = None
+            self._core.tick(self._woken_ns)
+        self._round_is_over = True
         self.flush()
         short = self._train_bytes < SMALL_TRAIN_BYTES * self._trains
         self._train_bytes = self._trains = 0
         if short and self._gap_ns < MODERATE_BELOW_NS and self._core.may_rest:
             time.sleep(REST_NS / 1e9)
-
-    def _due(self) -> None:
-        self._timer = None
-        self._wake()
-        self._core.tick(self._woken_ns)
 
     def flush(self) -> None:
         """Take everything out of the core; to be called after anything was put in."""
@@ -156,8 +158,9 @@ class Bridge:
             self._device.write_burst(deliveries)
         for event in core.take_events():
             self._happened(event)
-        if self._timer is None or self._armed_ns > time.monotonic_ns() + TIMER_GRAIN_NS:
-            self._arm(core.next_deadline_ns())
+        deadline_ns = self._selector.deadline_ns
+        if deadline_ns is None or deadline_ns > time.monotonic_ns() + TIMER_GRAIN_NS:
+            self._selector.deadline_ns = core.next_deadline_ns()
 
     def _send(self, link: str, trains: Iterable[Train]) -> None:
         link_socket = self._sockets.get(link)
@@ -170,16 +173,3 @@ class Bridge:
                     self._core.path_mtu(link, problem.mtu_bytes, time.monotonic_ns())
                 case SendFailed():
                     self._failed(problem)
-
-    def _arm(self, deadline_ns: int | None) -> None:
-        """Have the timer go off at the deadline or earlier.
-
-        A timer that is armed for an earlier moment stays: waking once for nothing costs less than arming anew after
-        each burst.
-        """
-        if deadline_ns is None or (self._timer is not None and self._armed_ns <= deadline_ns):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._armed_ns = deadline_ns
-        self._timer = self._loop.call_at(deadline_ns / 1e9, self._due)

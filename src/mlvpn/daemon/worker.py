@@ -43,6 +43,7 @@ from mlvpn.daemon.feed import Feed
 from mlvpn.daemon.interfaces import Interfaces
 from mlvpn.daemon.life import Life
 from mlvpn.daemon.links import Links
+from mlvpn.daemon.loop import PacketSelector
 from mlvpn.daemon.options import Options
 from mlvpn.daemon.script import StatusScript
 from mlvpn.daemon.tasks import spawn
@@ -100,7 +101,9 @@ def run(options: Options, channels: Channels, jail: Jail | None, notifier: Notif
         _log.warning("running as root, as asked: who breaks in here owns the machine")
     else:
         privileges.drop(jail.identity, jail.root)
-    return asyncio.run(Worker(options, notifier).run(channels))
+    selector = PacketSelector()
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+        return runner.run(Worker(options, notifier, selector).run(channels))
 
 
 def late_imports() -> list[str]:
@@ -120,9 +123,10 @@ class Worker:
     _bridge: Bridge
     _links: Links
 
-    def __init__(self, options: Options, notifier: Notifier) -> None:
+    def __init__(self, options: Options, notifier: Notifier, selector: PacketSelector) -> None:
         self._options = options
         self._notifier = notifier
+        self._selector = selector
         self._title = ""
         self._life = Life(options)
         self._control = ControlServer(
@@ -196,7 +200,9 @@ class Worker:
 
     def _start_core(self, core: Core, config: Config) -> None:
         self._core = core
-        self._bridge = Bridge(core, self._tun, self._happened, lambda problem: self._links.lost(problem))
+        self._bridge = Bridge(
+            core, self._tun, self._selector, self._happened, lambda problem: self._links.lost(problem)
+        )
         self._links = Links(core, self._bridge, self._end, self._interfaces, config.general)
         for link in config.links:
             self._links.open(link)
