@@ -5,6 +5,7 @@ unshaped, so every figure is "the whole system on these cores"; only ratios with
 measured in groups; within a round each group visits all systems one after the other, so that a busy minute hits all.
 
     python -m bench.speed --systems none,ours-c,wireguard-go --rows bulk,udp --rounds 1 --seconds 3
+    python -m bench.speed --systems ours-c --rows bulk --rounds 6 --seconds 2 --before ../older/src   # what changed
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -25,7 +27,7 @@ from bench import load, scaling
 from bench.report import RESULTS, Results, figure, write_json
 from bench.speed_tables import plot, print_tables
 from bench.subject import SOURCE, frozen_sources
-from bench.systems import SYSTEMS, Running, System, install, start
+from bench.systems import SYSTEMS, Running, System, as_before, install, start
 from bench.trial import go_first
 from mlvpn.errors import Error, PermissionDeniedError
 from mlvpn.lab.topology import Lab, LinkSpec
@@ -161,6 +163,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each transfer")
     parser.add_argument("--source", type=Path, default=SOURCE, metavar="DIR", help="src of the tree to measure")
+    parser.add_argument(
+        "--before", type=Path, metavar="DIR", help="src of another tree: what is ours is also measured of it"
+    )
     parser.add_argument("--name", default="speed", help="of the files in bench/results")
     return parser.parse_args(arguments)
 
@@ -184,6 +189,11 @@ def available(systems: Sequence[System]) -> list[System]:
     return [system for system in systems if not reasons[system.name]]
 
 
+def with_before(system: System, source: Path) -> list[System]:
+    """Return a system and, if it is ours, the same of other sources, to be measured right after it."""
+    return [system, as_before(system, source)] if system.is_ours else [system]
+
+
 def main(arguments: Sequence[str]) -> int:
     """Measure, print, write the files."""
     options = parse(arguments)
@@ -194,8 +204,11 @@ def main(arguments: Sequence[str]) -> int:
         systems = available(options.systems)
         for packages in (load.PACKAGES, *(system.packages for system in systems)):
             install(packages)
-        with frozen_sources(options.source) as sources:
-            os.environ["PYTHONPATH"] = str(sources)
+        with ExitStack() as stack:
+            os.environ["PYTHONPATH"] = str(stack.enter_context(frozen_sources(options.source)))
+            if options.before is not None:
+                before = stack.enter_context(frozen_sources(options.before))
+                systems = [one for system in systems for one in with_before(system, before)]
             results = measure(options.rows, systems, options.rounds, options.seconds)
     except Error as error:
         print(error, file=sys.stderr)
@@ -204,7 +217,8 @@ def main(arguments: Sequence[str]) -> int:
     path = write_json(options.name, {"systems": names, "seconds": options.seconds, "rows": results.values})
     plot(results, names, RESULTS / f"{options.name}.svg")
     width = max(shutil.get_terminal_size().columns, FIRST_COLUMN + COLUMN * len(names))
-    print_tables(results, names, REFERENCES, Console(width=width))
+    references = (*REFERENCES, *(name for name in names if name not in SYSTEMS))
+    print_tables(results, names, references, Console(width=width))
     print(f"every value: {path}")
     return 0
 

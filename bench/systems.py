@@ -18,7 +18,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -80,6 +80,7 @@ class System:
     name: str
     start: Starter
     is_tunnel: bool = True
+    is_ours: bool = False
     bonds: bool = False
     """Uses all links of the lab."""
     packages: dict[str, str] = field(default_factory=dict)
@@ -117,6 +118,22 @@ def _start_mlvpn(command: Command, lab: Lab, stack: ExitStack, **general: int) -
 def _ours(kernels: str, modules: str) -> Command:
     variables = [f"MLVPN_KERNELS={kernels}", f"MLVPN_COMPILED={modules}"]
     return lambda config, name: ["env", *variables, *our_daemon(config, name)]
+
+
+def _our_system(name: str, command: Command, absent_because: Callable[[], str] = str) -> System:
+    return System(name, partial(_start_mlvpn, command), is_ours=True, bonds=True, absent_because=absent_because)
+
+
+def as_before(system: System, source: Path) -> System:
+    """Return one of our systems as the sources in another directory make it."""
+
+    def start_as_before(lab: Lab, stack: ExitStack) -> Running:
+        now = os.environ["PYTHONPATH"]
+        stack.callback(os.environ.__setitem__, "PYTHONPATH", now)
+        os.environ["PYTHONPATH"] = str(source)
+        return system.start(lab, stack)
+
+    return replace(system, name=f"{system.name} before", start=start_as_before)
 
 
 def _no_kernels() -> str:
@@ -289,9 +306,9 @@ SYSTEMS = {
     system.name: system
     for system in (
         System("none", _start_nothing, is_tunnel=False),
-        System("ours-python", partial(_start_mlvpn, _ours("python", "no")), bonds=True),
-        System("ours-c", partial(_start_mlvpn, _ours("c", "yes")), bonds=True, absent_because=_not_built),
-        System("ours-interpreted", partial(_start_mlvpn, _ours("c", "no")), bonds=True, absent_because=_no_kernels),
+        _our_system("ours-python", _ours("python", "no")),
+        _our_system("ours-c", _ours("c", "yes"), _not_built),
+        _our_system("ours-interpreted", _ours("c", "no"), _no_kernels),
         System("wireguard-go", _start_wireguard, packages={"wireguard-go": "wireguard-go", "wg": "wireguard-tools"}),
         System("openvpn", _start_openvpn, packages={"openvpn": "openvpn", "openssl": "openssl"}),
         System("mlvpn-c", _start_mlvpn_c, bonds=True, absent_because=partial(_not_named, "MLVPN_C")),
