@@ -234,6 +234,12 @@ def goodput_ratio(sim: Simulator, control: Cubic | Bbr, warm_s: int, measured_s:
     return flow.rate_bps(start_ns, sim.now_ns) / whole_bps
 
 
+def shown_of_bulk(sim: Simulator) -> tuple[int, int, bool]:
+    """Return what `status` says of the client's bulk flows: how many, how many bounded; whether the server holds any."""
+    sending, receiving = (end.tunnel.snapshot(sim.now_ns) for end in (sim.client, sim.server))
+    return sending["bulk_flows"], sending["bounded_flows"], receiving["equalise_ms"] > 0
+
+
 def test_bbr_is_not_starved_by_links_of_different_delay() -> None:
     """The difference of delay is more than the shortest round trip, so that BBR's window is too small for both links:
     without holds that grow step by step it would get less than the faster one alone."""
@@ -246,6 +252,7 @@ def test_bbr_keeps_more_in_flight_for_a_link_further_away_than_its_window_reache
     trip, but adds to its window what is acknowledged at once."""
     sim, _ = up([sim_link("a", 10e6, 10 * MS), sim_link("b", 10e6, 40 * MS)])
     assert goodput_ratio(sim, Bbr(), 4, 4) >= 0.85
+    assert shown_of_bulk(sim) == (1, 0, True)
 
 
 def test_cubic_grows_into_a_link_far_behind_and_loses_nothing_on_the_way() -> None:
@@ -265,6 +272,7 @@ def test_a_link_far_behind_costs_bbr_next_to_nothing_until_it_can_join() -> None
     alone, _ = up([sim_link("a", 10e6, 8 * MS)])
     bond, _ = up([sim_link("a", 10e6, 8 * MS), sim_link("b", 5e6, 100 * MS)])
     assert goodput_ratio(bond, Bbr(), 2, 6) * 15 >= 0.98 * 10 * goodput_ratio(alone, Bbr(), 2, 6)
+    assert shown_of_bulk(bond)[:2] == (1, 1)
 
 
 def test_bbr_reaches_any_link_once_it_has_measured_its_round_trip_anew() -> None:

@@ -91,6 +91,7 @@ def _facts(snapshot: Snapshot) -> list[tuple[str, str]]:
         ("peer", f"authenticated for {session}, heard {heard} ago" if heard != "-" else "not heard yet"),
         ("device", f"{interface['name']} ({interface['kind']}), MTU {interface['mtu_bytes']}, {offloads}"),
         ("queue", _queue(snapshot)),
+        *_bulk(snapshot),
         *([("modules", f"interpreted: {because}")] if because else []),
     ]
 
@@ -100,6 +101,18 @@ def _queue(snapshot: Snapshot) -> str:
     if not waiting_bytes:
         return "empty"
     return f"{units.format_size_bytes(waiting_bytes)}, {_milliseconds(snapshot.get('queue_ms') or 0)}"
+
+
+def _bulk(snapshot: Snapshot) -> list[tuple[str, str]]:
+    """Say what becomes of flows that may use links of any delay; nothing while there are none."""
+    flows, bounded, held_ms = (snapshot.get(key) or 0 for key in ("bulk_flows", "bounded_flows", "equalise_ms"))
+    lines = []
+    if flows:
+        few = f", {bounded} with a window too small for all links" if bounded else ""
+        lines.append(("bulk", f"sending {flows} flow{'s' * (flows > 1)}{few}"))
+    if held_ms:
+        lines.append(("held", f"received bulk by up to {_milliseconds(held_ms)}, so that all links take equally long"))
+    return lines
 
 
 def _milliseconds(value_ms: float) -> str:

@@ -79,6 +79,12 @@ class CoreSnapshot(TypedDict, total=False):
     """How long the packet sent last had waited."""
     equalise_ms: float
     """By how much bulk traffic is delayed so that all links bring it after the same time."""
+    aggregate_ms: float
+    """For how long, once in a while, bulk traffic is gathered and then released at once."""
+    bulk_flows: int
+    """Flows to the peer that may use links of any delay."""
+    bounded_flows: int
+    """Those of them whose window is too small for the delay that all links would ask of them."""
     held_datagrams: int
     """Received, waiting for what is missing before them."""
     cleartext: bool | None

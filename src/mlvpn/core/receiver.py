@@ -152,6 +152,7 @@ class Receiver:
         ]
         if now_ns - self._held_ns > HOLD_EXPIRY_NS:
             self._hold_ns = [0] * MAX_LANES
+            self._aggregation_ns = [0] * MAX_LANES
         self._fastest_us = min(delays, default=0.0)
         spread_us = max(delays, default=0.0) - self._fastest_us
         self.resequencer.spread_ns = max(int(spread_us * 1000), self.hold_ns)
@@ -170,3 +171,8 @@ class Receiver:
     def hold_ns(self) -> int:
         """By how much the flow held longest is delayed so that all its links bring it after the same time."""
         return max(self._hold_ns)
+
+    @property
+    def aggregation_ns(self) -> int:
+        """For how long, once in a while, what is held of a flow is released all together."""
+        return max(self._aggregation_ns)

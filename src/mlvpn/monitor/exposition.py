@@ -36,6 +36,9 @@ _TUNNEL_GAUGES = {
     "queue_bytes": ("queue_bytes", "packets that wait to be sent", 1),
     "queue_ms": ("queue_seconds", "how long the packet sent last had waited", 1e-3),
     "equalise_ms": ("equalise_seconds", "delay of bulk traffic, so that all links bring it after the same time", 1e-3),
+    "aggregate_ms": ("aggregate_seconds", "for how long bulk traffic is gathered once in a while", 1e-3),
+    "bulk_flows": ("bulk_flows", "flows to the peer that may use links of any delay", 1),
+    "bounded_flows": ("bounded_flows", "those whose window is too small for the delay that all links would ask", 1),
     "held_datagrams": ("held_datagrams", "received, waiting for what is missing before them", 1),
     "uptime_s": ("uptime_seconds", "time since the start", 1),
 }

@@ -45,6 +45,9 @@ SNAPSHOT: dict[str, Any] = {
     "last_heard_s": 0.2,
     "queue_bytes": 15_000,
     "queue_ms": 3.5,
+    "bulk_flows": 2,
+    "bounded_flows": 1,
+    "equalise_ms": 123.4,
     "interface": {
         "name": "mlvpn0",
         "kind": "tun",
@@ -107,6 +110,8 @@ def test_a_person_sees_state_reason_rates_and_what_was_dropped(run_directory: Pa
         "authenticated for 1 min 5 s, heard 200 ms ago",
         "mlvpn0 (tun), MTU 1432, offloads csum tso4",
         "15 kB, 3.5 ms",
+        "bulk    sending 2 flows, 1 with a window too small for all links",
+        "held    received bulk by up to 123 ms, so that all links take equally long",
         "21.3 ms",
         "1.25 Mbit/s",
         "18.4 Mbit/s",
@@ -125,9 +130,10 @@ def test_a_person_sees_state_reason_rates_and_what_was_dropped(run_directory: Pa
 
 def test_what_is_not_known_is_not_shown(run_directory: Path) -> None:
     fresh = {**LINK2, "mtu_bytes": 1280, "rtt_ms": None, "capacity_bps": 4e6, "capacity_is_measured": False}
-    snapshot = {**SNAPSHOT, "links": [fresh], "queue_bytes": 0, "queue_ms": 0.0}
+    calm = {"queue_bytes": 0, "queue_ms": 0.0, "bulk_flows": 0, "bounded_flows": 0, "equalise_ms": 0.0}
+    snapshot = {**SNAPSHOT, "links": [fresh], **calm}
     shown = invoke(run_directory / "home.sock", {"status": snapshot}, status, "home").output
-    assert "queue   empty" in shown
+    assert "queue   empty" in shown and "bulk" not in shown
     assert "1280" not in shown
     assert "capacity at least 4 Mbit/s" in shown
 

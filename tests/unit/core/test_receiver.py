@@ -73,7 +73,9 @@ def test_aggregation_releases_what_is_due_all_together_once_in_a_period(arrivals
 def test_aggregation_ends_with_the_hold(arrivals: Arrivals) -> None:
     hold(arrivals, aggregation_ms=20)
     arrivals.run(PERIOD_MS)
+    assert (arrivals.receiver.hold_ns, arrivals.receiver.aggregation_ns) == (HOLD_MS * NS_PER_MS, 20 * NS_PER_MS)
     arrivals.now_ms += (HOLD_EXPIRY_NS + NS_PER_S) // NS_PER_MS
     arrivals.receiver.take_reports([arrivals.link], arrivals.now_ms * NS_PER_MS)
+    assert (arrivals.receiver.hold_ns, arrivals.receiver.aggregation_ns) == (0, 0)
     arrivals.run(1)
     assert arrivals.run(PERIOD_MS) == [1] * PERIOD_MS
