@@ -235,7 +235,7 @@ def goodput_ratio(sim: Simulator, control: Cubic | Bbr, warm_s: int, measured_s:
 
 
 def shown_of_bulk(sim: Simulator) -> tuple[int, int, bool]:
-    """Return what `status` says of the client's bulk flows: how many, how many bounded; whether the server holds any."""
+    """Return what `status` says: how many bulk flows the client has, how many bounded; whether the server holds any."""
     sending, receiving = (end.tunnel.snapshot(sim.now_ns) for end in (sim.client, sim.server))
     return sending["bulk_flows"], sending["bounded_flows"], receiving["equalise_ms"] > 0
 
