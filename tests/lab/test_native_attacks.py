@@ -24,7 +24,6 @@ from mlvpn.wire.header import HEADER_BYTES
 
 pytestmark = pytest.mark.root
 
-RELAY_PORT = 6000
 FLOOD_PER_S, FLOOD_S = 10_000, 3
 GROWTH_BYTES = 4_000_000
 FLOOD = """
@@ -46,18 +45,6 @@ while sent < per_s * seconds:
 def lab() -> Iterator[Lab]:
     with Lab([LinkSpec("a")]) as lab:
         yield lab
-
-
-@pytest.fixture(scope="module")
-def relay(lab: Lab) -> Iterator[Relay]:
-    with Relay(lab.server, lab.address("server", "a"), RELAY_PORT, FIRST_PORT) as relay:
-        yield relay
-
-
-@pytest.fixture(scope="module")
-def tunnel(lab: Lab, relay: Relay) -> Iterator[Tunnel]:
-    with Tunnel(lab, links=["a"], link_settings={"a": {"remoteport": RELAY_PORT}}) as tunnel:
-        yield tunnel
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from relay import Relay
 
-from mlvpn.lab.daemons import FIRST_PORT, Daemon, Tunnel
+from mlvpn.lab.daemons import Daemon, Tunnel
 from mlvpn.lab.measure import EchoProbes, TcpTransfer
 from mlvpn.lab.topology import Lab, LinkSpec
 
@@ -23,7 +23,6 @@ BACK_S = 2.0
 START_S = 3.0
 """Twice what is aimed at, for a machine that is busy; the figure is printed."""
 WORKER_BYTES = 60_000_000
-RELAY_PORT = 6000
 ALONE_S = 2.5
 """A client that has found nobody for so long tries once a second."""
 
@@ -32,19 +31,6 @@ ALONE_S = 2.5
 def lab() -> Iterator[Lab]:
     with Lab([LinkSpec("a"), LinkSpec("b")]) as lab:
         yield lab
-
-
-@pytest.fixture(scope="module")
-def relay(lab: Lab) -> Iterator[Relay]:
-    with Relay(lab.server, lab.address("server", "a"), RELAY_PORT, FIRST_PORT) as relay:
-        yield relay
-
-
-@pytest.fixture(scope="module")
-def tunnel(lab: Lab, relay: Relay) -> Iterator[Tunnel]:
-    """A tunnel over one link, through the relay."""
-    with Tunnel(lab, links=["a"], link_settings={"a": {"remoteport": RELAY_PORT}}) as tunnel:
-        yield tunnel
 
 
 def longest_silence_s(lab: Lab, tunnel: Tunnel, happen: Callable[[], None]) -> float:
