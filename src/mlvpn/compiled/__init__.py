@@ -42,7 +42,8 @@ MODULES = (
         )
     ),
     *("mlvpn.wire.mlvpn1", "mlvpn.wire.rejoin", "mlvpn.burst.secretbox", "mlvpn.burst.segments"),
-    *("mlvpn.system.tun", "mlvpn.system.udp", "mlvpn.system.receive", "mlvpn.system.join", "mlvpn.daemon.bridge"),
+    *("mlvpn.system.tun", "mlvpn.system.udp", "mlvpn.system.receive", "mlvpn.system.join"),
+    *("mlvpn.daemon.loop", "mlvpn.daemon.bridge"),
 )
 """In the order in which a packet meets them. What only runs once in a while, as the handshake does, is not worth the
 compiler's time."""
