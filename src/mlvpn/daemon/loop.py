@@ -4,9 +4,8 @@
          --> readers were called, or the deadline has passed: what follows each round (the bridge's flush)
          --> any other: asyncio, as ever
 
-A packet that comes alone finds cold caches, and there asyncio's way from the kernel to a callback takes as long as the
-callback, and as long again if what it does is left to the loop's next round, as a bridge must that flushes when all has
-been read (docs/benchmarks.md).
+A packet that comes alone waits for all code between it and its reader. asyncio's way from the kernel to a callback is
+long, and a bridge that flushes when all has been read would have to go it twice (docs/benchmarks.md).
 
 Owns the order in which descriptors are served, and the packets' one timer. Does not own what a reader does (`bridge`).
 """
