@@ -147,6 +147,7 @@ class FlowQueue:
 
     def head(self, now_ns: int) -> Flow | None:
         """Return the flow whose turn it is, after CoDel had its say on its head; None when nothing waits."""
+        passed = 0
         while True:
             flows = self._new or self._old
             if not flows:
@@ -156,6 +157,10 @@ class FlowQueue:
                 flow.deficit_bytes += QUANTUM_BYTES
                 flows.popleft()
                 self._old.append(flow)
+                passed += 1
+                if passed >= len(self._old) and not self._new:
+                    self._pass_rounds()
+                    passed = 0
             elif self._control_delay(flow, now_ns):
                 return flow
             else:
@@ -164,6 +169,16 @@ class FlowQueue:
                     self._old.append(flow)  # RFC 8290 4.2: a new flow that empties goes round once more
                 else:
                     flow.listed = False
+
+    def _pass_rounds(self) -> None:
+        """Add to all flows at once what they would be given until the first of them has its turn.
+
+        A super-packet is worth forty rounds.
+        """
+        rounds = -max([flow.deficit_bytes for flow in self._old]) // QUANTUM_BYTES
+        if rounds > 0:
+            for flow in self._old:
+                flow.deficit_bytes += rounds * QUANTUM_BYTES
 
     def _control_delay(self, flow: Flow, now_ns: int) -> bool:
         """Let CoDel have its say; return whether a packet is left."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hypothesis import given
 from hypothesis import strategies as st
 from inner_packets import ACK, frame, ipv4, super_packet, tcp, udp
@@ -112,6 +114,33 @@ def test_flows_share_by_bytes() -> None:
         sent[lane(run)] = sent.get(lane(run), 0) + run.sent_bytes
     assert len(sent) == 2
     assert max(sent.values()) / min(sent.values()) < 1.3
+
+
+def round_robin(flows: list[list[int]]) -> Iterator[tuple[int, int]]:
+    """Yield (flow, slices) of super-packets of 1000 bytes a slice, going round a quantum at a time (RFC 8290, 4.1)."""
+    fresh = [(number, queue.QUANTUM_BYTES, slices) for number, slices in enumerate(flows)]
+    old: list[tuple[int, int, list[int]]] = []
+    while now := fresh or old:
+        number, deficit, left = now.pop(0)
+        if deficit <= 0:
+            old.append((number, deficit + queue.QUANTUM_BYTES, left))
+        elif left:
+            yield number, left[0]
+            now.insert(0, (number, deficit - 1000 * left[0] - 40, left[1:]))
+        elif now is fresh and old:
+            old.append((number, deficit, left))
+
+
+@given(st.lists(st.lists(st.integers(2, 45), min_size=1, max_size=6), min_size=1, max_size=6))
+def test_the_order_is_that_of_deficit_round_robin(flows: list[list[int]]) -> None:
+    waiting, _ = new()
+    for port, packets in enumerate(flows):
+        for slices in packets:
+            waiting.enqueue(Packet(super_packet(bytes(1000 * slices), 1000, port=port)), START_NS)
+    taken = []
+    while (run := take(waiting, allowance=1 << 20)) is not None:
+        taken.append((lane(run) - 1, run.count))
+    assert taken == list(round_robin(flows))
 
 
 def test_a_super_packet_is_taken_in_parts() -> None:
