@@ -21,7 +21,7 @@ import struct
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -34,6 +34,7 @@ from mlvpn.core.burst_io import ReceivedTrain, Train
 from mlvpn.core.tunnel import NativeTunnel
 from mlvpn.crypto.aead import Cipher
 from mlvpn.crypto.keys import StaticKeys, public_of
+from mlvpn.system.udp import MAX_MESSAGE_BYTES
 from mlvpn.units import NS_PER_MS, NS_PER_S, NS_PER_US
 from mlvpn.wire.vnet import GSO_TCPV4, NEEDS_CSUM, VnetHeader
 
@@ -88,6 +89,7 @@ class Case(NamedTuple):
 
 
 CASES = (
+    Case("12 super-packets of 47 slices", [super_packet(47)] * 12, 4 * NS_PER_MS),
     Case("one super-packet of 44 slices", [super_packet(44)], NS_PER_MS),
     Case("one super-packet of 8 slices", [super_packet(8)], NS_PER_MS),
     Case("one packet of 1400 bytes", [datagram(1372)], NS_PER_MS),
@@ -133,7 +135,7 @@ class Pair:
                 break
             self.now_ns = max(self.now_ns, due_ns)
             if arrives:
-                self._arrive(*self._under_way.popleft()[1:])
+                self._arrive(self._under_way[0][1])
             else:
                 self._timed("tick", mode, self.tunnels[mode].tick)
         self.now_ns = end_ns
@@ -142,10 +144,22 @@ class Pair:
         """Give the client a burst."""
         self._timed("submit", "client", self.tunnels["client"].submit, list(frames))
 
-    def _arrive(self, mode: str, train: Train) -> None:
+    def _arrive(self, mode: str) -> None:
+        """Give an end all that has come for it by now."""
         source = ("10.0.0.1" if mode == "server" else "10.0.0.2", 5080)
-        received = ReceivedTrain(train.link, source, train.data, train.datagram_bytes, self.now_ns)
-        self._timed("receive" if mode == "server" else "reply", mode, self.tunnels[mode].receive, received)
+        arrived = []
+        while self._under_way and self._under_way[0][0] <= self.now_ns and self._under_way[0][1] == mode:
+            train = self._under_way.popleft()[2]
+            arrived += [
+                ReceivedTrain(train.link, source, message, train.datagram_bytes, self.now_ns)
+                for message in _messages(train)
+            ]
+
+        def receive(now_ns: int) -> None:
+            for train in arrived:
+                self.tunnels[mode].receive(train, now_ns)
+
+        self._timed("receive" if mode == "server" else "reply", mode, receive)
 
     def _timed(self, stage: str, mode: str, call: Callable[..., None], *arguments: object) -> None:
         """Make a call into a tunnel and take everything out of it, as the daemon does."""
@@ -166,6 +180,13 @@ class Pair:
             self.counts[f"{mode} trains"] += 1
             self.counts[f"{mode} datagrams"] += -(-len(train.data) // train.datagram_bytes)
         self.counts[f"{mode} frames"] += len(deliveries)
+
+
+def _messages(train: Train) -> Iterator[bytes]:
+    """Cut a train into what one call can send."""
+    size = MAX_MESSAGE_BYTES // train.datagram_bytes * train.datagram_bytes
+    for at in range(0, len(train.data), size):
+        yield train.data[at : at + size]
 
 
 class Cost(NamedTuple):

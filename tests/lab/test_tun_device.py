@@ -155,10 +155,10 @@ class Bridge:
                 piece += frame[start + at : start + at + step]
                 continue
             if piece:  # a slice was lost: what is here so far is a piece of its own
-                yield vnet.piece_frame(head.gso_type, head.csum_start, template, piece_at, piece, step)
+                yield vnet.piece_frame(head.gso_type, head.csum_start, template, piece_at, [piece], step)
             piece, piece_at = b"", at + step
         if piece:
-            yield vnet.piece_frame(head.gso_type, head.csum_start, template, piece_at, piece, step)
+            yield vnet.piece_frame(head.gso_type, head.csum_start, template, piece_at, [piece], step)
 
 
 def transfer(bridge: Bridge, nets: tuple[OwnNet, OwnNet], family: int, host: str) -> bytes:

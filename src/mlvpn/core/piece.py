@@ -122,7 +122,7 @@ def deliveries(pieces: Sequence[Piece]) -> list[Delivery]:
     body, head = piece._body, piece._header_bytes
     if not head:
         return [delivery for packets in (body, *piece._more) for delivery in unpack_items(packets, _plain)]
-    payload = piece._payload if len(pieces) == 1 else b"".join([part._payload for part in pieces])
+    payload = [part._payload for part in pieces]
     template = body[SLICE_HEAD.size : SLICE_HEAD.size + head]
     gso_type = _GSO_TYPES[body[0] >> 5]
     csum_start = body[SLICE_HEAD.size - 1]

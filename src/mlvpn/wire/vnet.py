@@ -24,6 +24,7 @@ In the order a packet meets them: ``VnetHeader.unpack``, ``header_length`` (send
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from mlvpn.errors import PeerError
@@ -102,20 +103,27 @@ def header_length(packet: bytes | memoryview, csum_start: int, gso_type: int) ->
 
 
 def piece_frame(
-    gso_type: int, csum_start: int, template: bytes, offset: int, payload: bytes | memoryview, gso_bytes: int
+    gso_type: int,
+    csum_start: int,
+    template: bytes,
+    offset: int,
+    payload: Sequence[bytes | memoryview],
+    gso_bytes: int,
 ) -> list[bytes | memoryview]:
     """Return a contiguous piece of a super-packet as the buffers of one TUN write.
 
-    ``template``: the super-packet's headers verbatim, L2 to L4; ``payload``: the piece's bytes, which begin ``offset``
-    bytes into the super-packet's payload. ``gso_bytes`` matters only to a piece longer than it.
+    ``template``: the super-packet's headers verbatim, L2 to L4; ``payload``: the buffers that together are the piece's
+    bytes, which begin ``offset`` bytes into the super-packet's payload. ``gso_bytes`` matters only to a piece longer
+    than it.
     HOT PATH, once per super-packet; a whole super-packet (no loss) leaves with its template untouched.
     """
     is_tcp = gso_type != GSO_UDP
-    header = _piece_header(template, csum_start, is_tcp, offset, len(payload), offset // _BYTES_PER_IPV4_ID)
-    if len(payload) <= gso_bytes:
+    payload_bytes = sum(map(len, payload))
+    header = _piece_header(template, csum_start, is_tcp, offset, payload_bytes, offset // _BYTES_PER_IPV4_ID)
+    if payload_bytes <= gso_bytes:
         gso_type = gso_bytes = 0
     csum_offset = TCP_CSUM_OFFSET if is_tcp else UDP_CSUM_OFFSET
-    return [_HEADER.pack(NEEDS_CSUM, gso_type, len(header), gso_bytes, csum_start, csum_offset) + header, payload]
+    return [_HEADER.pack(NEEDS_CSUM, gso_type, len(header), gso_bytes, csum_start, csum_offset) + header, *payload]
 
 
 _BYTES_PER_IPV4_ID: Final = 256
