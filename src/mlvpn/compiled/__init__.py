@@ -27,7 +27,7 @@ MODULES = (
     *(
         f"mlvpn.core.{name}"
         for name in (
-            *("packet", "gather", "uso", "flow", "queue", "codel", "ecn"),
+            *("packet", "gather", "uso", "ack_filter", "flow", "queue", "codel", "ecn"),
             *("sender", "scheduler", "equaliser", "pacer", "estimator", "jitter", "run", "recovery", "train_watch"),
             *("incoming", "sessions", "receiver", "feedback", "resequencer", "piece"),
             *("tunnel", "link", "link_watch", "mtu", "witness", "burst_io"),

@@ -23,6 +23,9 @@ class TunnelCounters:
     delivered_packets: int = _counter("packets and super-packets written to the TUN")
     delivered_bytes: int = _counter("bytes of packets written to the TUN")
     filtered_packets: int = _counter("packets whose link a filter chose")
+    superseded_packets: int = _counter(
+        "bare TCP acknowledgements left out because a later one, of the same burst, says all that they said", True
+    )
     queue_marked_packets: int = _counter("packets marked with ECN instead of dropped: the links are full")
     queue_dropped_packets: int = _counter(
         "packets dropped by CoDel: the links are full, their sender has to slow down", True

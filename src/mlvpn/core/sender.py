@@ -15,6 +15,7 @@ from typing import Final
 
 from mlvpn.burst import Sealer
 from mlvpn.core import scheduler, uso
+from mlvpn.core.ack_filter import without_superseded
 from mlvpn.core.burst_io import Train
 from mlvpn.core.counters import TunnelCounters
 from mlvpn.core.equaliser import Equaliser
@@ -115,6 +116,9 @@ class Sender:
                 frames = uso.join(frames)
         counters.submitted_packets += len(frames)
         counters.submitted_bytes += sum(map(len, frames)) - VNET_BYTES * len(frames)
+        if len(frames) > 1:
+            all_frames, frames = len(frames), without_superseded(frames, header_bytes)
+            counters.superseded_packets += all_frames - len(frames)
         if not self.queue.backlog_bytes:
             self._note_nothing_waits(now_ns)
         for frame in frames:
