@@ -147,7 +147,7 @@ class Bridge:
             yield [frame]
             return
         self.super_packets += 1
-        start = 10 + vnet.header_length(memoryview(frame)[10:], head.csum_start, head.gso_type)
+        start = 10 + vnet.header_length(frame, 10, head.csum_start, head.gso_type)
         template, step = frame[10:start], head.gso_bytes
         piece, piece_at = b"", 0
         for at in range(0, len(frame) - start, step):

@@ -1,8 +1,8 @@
 """What every implementation of the burst kernels offers: seal a run, open a train.
 
-Owns the types ``Sealer``, ``Opener`` and ``Opened``. Does not own the formats (``wire/header.py``, and of
-``wire/frame.py`` the slices; every other body is opaque here), nor replay windows, session look-up and the meaning of
-a frame: the core has those.
+Owns the types ``Sealer``, ``Opener`` and ``Opened``, and which slices can be cut. Does not own the formats
+(``wire/header.py``, and of ``wire/frame.py`` the slices; every other body is opaque here), nor replay windows, session
+look-up and the meaning of a frame: the core has those.
 
 A datagram is the 16-byte header, the sealed body and the 16-byte tag; the header's first 12 bytes are the nonce, all of
 it is authenticated. With ``cleartext`` the type is DATA_CLEAR and the body is authenticated as it stands: the tag is
@@ -17,30 +17,44 @@ Objects are for one thread each: an implementation may keep buffers and cipher c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, Protocol
 
 from mlvpn.crypto.aead import Cipher
 
-VNET_HEADER_BYTES = 10
+VNET_HEADER_BYTES: Final = 10
 """``struct virtio_net_hdr`` in front of every TUN frame."""
+OFFSET_LIMIT: Final = 1 << 16
+"""What a slice's field for its offset can say."""
 
 
-class Opened(NamedTuple):
+class Opened:
     """One authentic datagram, or neighbouring slice datagrams joined into one body."""
 
-    link: int
-    lseq: int
-    """Of the first datagram; the others follow without a gap."""
-    count: int  # type: ignore[assignment]  # instead of tuple.count, which nobody needs here
-    """How many datagrams this was."""
-    ts_us: int
-    """The sender's clock in the first datagram, microseconds modulo 2^32."""
-    body: bytes
-    """As it was sealed; for joined slices the first slice's header, the template and all payloads."""
-    slice_bytes: int
-    """Payload bytes of every slice but the last, which may be shorter; 0: the body is no slice."""
-    more: Sequence[bytes] = ()
-    """Bodies of the datagrams behind the first, where the core has gathered some that are no slices."""
+    __slots__ = ("body", "count", "link", "lseq", "more", "slice_bytes", "ts_us")
+
+    def __init__(
+        self,
+        link: int,
+        lseq: int,
+        count: int,
+        ts_us: int,
+        body: bytes,
+        slice_bytes: int,
+        more: Sequence[bytes] = (),
+    ) -> None:
+        self.link = link
+        self.lseq = lseq
+        """Of the first datagram; the others follow without a gap."""
+        self.count = count
+        """How many datagrams this was."""
+        self.ts_us = ts_us
+        """The sender's clock in the first datagram, microseconds modulo 2^32."""
+        self.body = body
+        """As it was sealed; for joined slices the first slice's header, the template and all payloads."""
+        self.slice_bytes = slice_bytes
+        """Payload bytes of every slice but the last, which may be shorter; 0: the body is no slice."""
+        self.more = more
+        """Bodies of the datagrams behind the first, where the core has gathered some that are no slices."""
 
 
 class Sealer(Protocol):
@@ -88,3 +102,13 @@ class Opener(Protocol):
         and template are the same, lseq, gseq and offset follow on, and the payloads are equally long; a shorter
         payload is the last of its run.
         """
+
+
+def check_slices(payload_bytes: int, header_bytes: int, slice_bytes: int, offset: int, count: int) -> None:
+    """Raise ValueError unless every slice holds at least one byte of the payload and an offset fits its field."""
+    are_some = header_bytes >= 1 and slice_bytes >= 1 and count >= 1 and offset >= 0
+    last = offset + (count - 1) * slice_bytes
+    if not are_some or last >= payload_bytes or last >= OFFSET_LIMIT:
+        raise ValueError(
+            f"{count} slices of {slice_bytes} bytes from {offset} do not lie in a payload of {payload_bytes}"
+        )

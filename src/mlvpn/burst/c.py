@@ -12,8 +12,7 @@ from struct import Struct
 from typing import Any, Final
 
 from mlvpn.burst._kernels import ffi, lib
-from mlvpn.burst.api import VNET_HEADER_BYTES, Opened
-from mlvpn.burst.python import check_slices
+from mlvpn.burst.api import VNET_HEADER_BYTES, Opened, check_slices
 from mlvpn.crypto.aead import KEY_BYTES, Cipher
 from mlvpn.errors import SystemFailure
 from mlvpn.wire.frame import GSEQ_MODULUS, SLICE_HEAD
@@ -27,6 +26,9 @@ _OPENED: Final = Struct("=Q6I")
 if not lib.burst_load():
     raise ImportError("libcrypto has no AES-256-GCM or no ChaCha20-Poly1305; MLVPN_KERNELS=python does without it")
 
+_seal_slices: Final[Callable[..., int]] = lib.burst_seal_slices
+_seal_bodies: Final[Callable[..., int]] = lib.burst_seal_bodies
+_open_train: Final[Callable[..., int]] = lib.burst_open_train
 LIBRARIES: str = ffi.string(lib.burst_libraries()).decode()
 """Names and versions of what seals and opens."""
 
@@ -63,8 +65,8 @@ class Sealer:
         sliced_bytes = min(count * slice_bytes, payload_bytes - offset)
         train = bytes(count * (OVERHEAD_BYTES + SLICE_HEAD.size + header_bytes) + sliced_bytes)
         slices = [(header_bytes, slice_bytes, offset, count, gseq % GSEQ_MODULUS, first_byte, csum_start)]
-        out = ffi.from_buffer("uint8_t[]", train)  # nobody has seen these bytes yet, so C may write them
-        written = lib.burst_seal_slices(self._session, link, lseq, ts_us, slices, frame, len(frame), out, len(train))
+        # Nobody has seen the bytes of `train` yet, so C may write them.
+        written = _seal_slices(self._session, link, lseq, ts_us, slices, frame, len(frame), train, len(train))
         _succeeded(written)
         return train
 
@@ -75,9 +77,7 @@ class Sealer:
         room = len(joined) + len(sizes) * OVERHEAD_BYTES
         if room > self._room:
             self._grow(room)
-        written = lib.burst_seal_bodies(
-            self._session, link, lseq, ts_us, joined, sizes, len(sizes), self._out, self._room
-        )
+        written = _seal_bodies(self._session, link, lseq, ts_us, joined, sizes, len(sizes), self._out, self._room)
         _succeeded(written)
         datagrams = []
         at = 0
@@ -108,7 +108,7 @@ class Opener:
         """See ``api.Opener.open_train``."""
         if len(data) > self._room:
             self._grow(len(data))
-        count = lib.burst_open_train(
+        count = _open_train(
             self._session,
             data,
             len(data),
@@ -119,12 +119,10 @@ class Opener:
             self._opened_room,
             self._failed,
         )
-        records = _OPENED.iter_unpack(self._records[: _succeeded(count) * _OPENED.size])
-        bodies = self._bodies
-        opened = [
-            Opened(link, lseq, joined, ts_us, bodies[at : at + size], slice_bytes)
-            for lseq, link, joined, ts_us, at, size, slice_bytes in records
-        ]
+        opened = []
+        for record in range(0, _succeeded(count) * _OPENED.size, _OPENED.size):
+            lseq, link, joined, ts_us, at, size, slice_bytes = _OPENED.unpack_from(self._records, record)
+            opened.append(Opened(link, lseq, joined, ts_us, self._bodies[at : at + size], slice_bytes))
         return opened, self._failed[0]
 
 

@@ -14,7 +14,7 @@ from struct import Struct
 
 from cryptography.exceptions import InvalidTag
 
-from mlvpn.burst.api import VNET_HEADER_BYTES, Opened
+from mlvpn.burst.api import OFFSET_LIMIT, VNET_HEADER_BYTES, Opened, check_slices
 from mlvpn.crypto.aead import NONCE_BYTES, TAG_BYTES, Cipher, new_aead
 from mlvpn.wire.frame import GSEQ_MODULUS, SLICE_HEAD, Kind
 from mlvpn.wire.header import HEADER_BYTES, LSEQ_LIMIT, OVERHEAD_BYTES, DatagramType
@@ -28,7 +28,6 @@ _HEADER = Struct(">QII")
 """type, link and lseq as one word (``word + 1`` is the link's next datagram), index, ts."""
 _TYPE_SHIFT, _LINK_SHIFT = 56, 48
 
-_OFFSET_LIMIT = 1 << 16
 _TCP_HEADER_BYTES = 20
 _TCP_DATA_OFFSET_AT = 12
 """Upper four bits: length of the TCP header in 32-bit words (RFC 9293, section 3.1)."""
@@ -88,15 +87,6 @@ class Sealer:
             parts += (clear, encrypt(clear[:NONCE_BYTES], body, clear))
             word += 1
         return parts
-
-
-def check_slices(payload_bytes: int, header_bytes: int, slice_bytes: int, offset: int, count: int) -> None:
-    """Raise ValueError unless every slice holds at least one byte of the payload and an offset fits its field."""
-    last = offset + (count - 1) * slice_bytes
-    if min(header_bytes, slice_bytes, count) < 1 or offset < 0 or last >= min(payload_bytes, _OFFSET_LIMIT):
-        raise ValueError(
-            f"{count} slices of {slice_bytes} bytes from {offset} do not lie in a payload of {payload_bytes}"
-        )
 
 
 class Opener:
@@ -188,7 +178,7 @@ def _run_end(datagrams: Sequence[_Datagram], first: int, payload_at: int) -> int
     for at in range(first + 1, len(datagrams)):  # HOT PATH
         word, gseq, offset = word + 1, (gseq + 1) % GSEQ_MODULUS, offset + full_bytes - payload_at
         next_word, _, next_body = datagrams[at]
-        if next_word != word or not word % LSEQ_LIMIT or offset >= _OFFSET_LIMIT:
+        if next_word != word or not word % LSEQ_LIMIT or offset >= OFFSET_LIMIT:
             return at
         if not payload_at < len(next_body) <= full_bytes:
             return at

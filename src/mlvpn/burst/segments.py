@@ -22,7 +22,7 @@ def split(frame: bytes) -> list[bytes]:
     if KERNEL is None or gso_type == GSO_NONE:
         return [packet[HEADER_BYTES:] for packet in segment(frame)]
     packet = frame[HEADER_BYTES:]
-    header_bytes = header_length(packet, vnet.csum_start, gso_type)
+    header_bytes = header_length(packet, 0, vnet.csum_start, gso_type)
     l3, end = ip_span(packet, vnet.csum_start)
     step, payload_bytes = vnet.gso_bytes, len(packet) - header_bytes
     if end != len(packet) or step == 0 or payload_bytes == 0:

@@ -33,7 +33,14 @@ MODULES = (
             *("tunnel", "link", "link_watch", "mtu", "witness", "burst_io"),
         )
     ),
-    *("mlvpn.wire.header", "mlvpn.wire.frame", "mlvpn.wire.vnet", "mlvpn.crypto.replay", "mlvpn.burst.c"),
+    *(
+        "mlvpn.wire.header",
+        "mlvpn.wire.frame",
+        "mlvpn.wire.vnet",
+        "mlvpn.crypto.replay",
+        "mlvpn.burst.api",
+        "mlvpn.burst.c",
+    ),
     *(
         f"mlvpn.core.mlvpn1.{name}"
         for name in (

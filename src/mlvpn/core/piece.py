@@ -36,8 +36,10 @@ class Piece:
 
     __slots__ = (
         "_body",
+        "_csum_start",
         "_header_bytes",
         "_more",
+        "_offset",
         "_start",
         "count",
         "equalise",
@@ -51,10 +53,17 @@ class Piece:
         """Read a data frame; raise PeerError if it is none. ``more``: see ``Opened.more``."""
         if len(body) <= DATA_HEAD.size:
             raise PeerError("data frame without data")
-        byte, self.gseq = DATA_HEAD.unpack_from(body)
-        kind = byte >> 5
-        if kind != _PACKETS and kind not in _GSO_TYPES:
+        kind = body[0] >> 5
+        self._csum_start = self._header_bytes = self._offset = self._start = 0
+        if kind == _PACKETS:
+            byte, self.gseq = DATA_HEAD.unpack_from(body)
+        elif kind not in _GSO_TYPES:
             raise PeerError(f"data frame of unknown kind {kind}")
+        elif len(body) < SLICE_HEAD.size:
+            raise PeerError("slice is cut short")
+        else:
+            byte, self.gseq, self._offset, self._csum_start = SLICE_HEAD.unpack_from(body)
+            self._header_bytes = vnet.header_length(body, SLICE_HEAD.size, self._csum_start, _GSO_TYPES[kind])
         self.lane = byte >> 1 & 15
         self.equalise = byte & 1 == 1
         self.count = count
@@ -62,18 +71,10 @@ class Piece:
         self.release_ns = 0
         self._body = body
         self._more = more
-        self._start = 0
-        self._header_bytes = 0
-        if kind != _PACKETS:
-            if len(body) < SLICE_HEAD.size:
-                raise PeerError("slice is cut short")
-            csum_start = body[SLICE_HEAD.size - 1]
-            packet = memoryview(body)[SLICE_HEAD.size :]
-            self._header_bytes = vnet.header_length(packet, csum_start, _GSO_TYPES[kind])
 
     @property
     def body_bytes(self) -> int:
-        return len(self._body) + sum(map(len, self._more))
+        return len(self._body) + (sum(map(len, self._more)) if self._more else 0)
 
     @property
     def wire_bytes(self) -> int:
@@ -85,7 +86,8 @@ class Piece:
         """Return ``count`` of the datagrams, from the ``start``-th on."""
         body, *more = (self._body, *self._more)[start : start + count] if self._more else (self._body,)
         part = Piece(body, count, self.slice_bytes, more)
-        part.gseq, part._start, part.release_ns = self.gseq + start, self._start + start, self.release_ns
+        part.gseq, part.release_ns = self.gseq + start, self.release_ns
+        part._start, part._offset = self._start + start, self._offset + start * self.slice_bytes
         return part
 
     @property
@@ -93,12 +95,6 @@ class Piece:
         begin = SLICE_HEAD.size + self._header_bytes + self._start * self.slice_bytes
         view = memoryview(self._body)  # a copy would take as long as writing it to the TUN
         return view[begin : begin + self.count * self.slice_bytes] if self.slice_bytes else view[begin:]
-
-    @property
-    def _offset(self) -> int:
-        """Where its payload begins in that of its super-packet."""
-        offset: int = SLICE_HEAD.unpack_from(self._body)[2]
-        return offset + self._start * self.slice_bytes
 
     def extends(self, before: Piece) -> bool:
         """Say whether it goes on where ``before`` ends, in the same super-packet: one TUN write can take both."""
@@ -125,8 +121,7 @@ def deliveries(pieces: Sequence[Piece]) -> list[Delivery]:
     payload = [part._payload for part in pieces]
     template = body[SLICE_HEAD.size : SLICE_HEAD.size + head]
     gso_type = _GSO_TYPES[body[0] >> 5]
-    csum_start = body[SLICE_HEAD.size - 1]
-    return [vnet.piece_frame(gso_type, csum_start, template, piece._offset, payload, piece.slice_bytes)]
+    return [vnet.piece_frame(gso_type, piece._csum_start, template, piece._offset, payload, piece.slice_bytes)]
 
 
 def read_piece(opened: Opened) -> Piece:
@@ -142,7 +137,8 @@ def gathered(opened: Sequence[Opened]) -> Sequence[Opened]:
         first = opened[at]
         stop = _run_end(opened, at) if at + 1 < end and not first.slice_bytes else at + 1
         if stop > at + 1:
-            first = first._replace(count=stop - at, more=[one.body for one in opened[at + 1 : stop]])
+            more = [one.body for one in opened[at + 1 : stop]]
+            first = Opened(first.link, first.lseq, stop - at, first.ts_us, first.body, 0, more)
         out.append(first)
         at = stop
     return out
@@ -150,7 +146,7 @@ def gathered(opened: Sequence[Opened]) -> Sequence[Opened]:
 
 def _run_end(opened: Sequence[Opened], first: int) -> int:
     """Return the index after the last of the PACKETS datagrams that continue the one at ``first``."""
-    link, lseq, _, _, body, *_ = opened[first]
+    link, lseq, body = opened[first].link, opened[first].lseq, opened[first].body
     if len(body) <= DATA_HEAD.size or body[0] >> 5 != _PACKETS:
         return first + 1
     byte, gseq = DATA_HEAD.unpack_from(body)

@@ -175,7 +175,10 @@ class FlowQueue:
 
         A super-packet is worth forty rounds.
         """
-        rounds = -max([flow.deficit_bytes for flow in self._old]) // QUANTUM_BYTES
+        most_bytes = self._old[0].deficit_bytes
+        for flow in self._old:
+            most_bytes = max(most_bytes, flow.deficit_bytes)
+        rounds = -most_bytes // QUANTUM_BYTES
         if rounds > 0:
             for flow in self._old:
                 flow.deficit_bytes += rounds * QUANTUM_BYTES

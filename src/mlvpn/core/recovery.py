@@ -28,16 +28,23 @@ GIVE_UP_NS: Final = 1 * NS_PER_S
 """Older than this, the inner sender has long sent it again itself."""
 
 
-class SentRun(NamedTuple):
+class SentRun:
     """A run on its way: lseq of its first datagram, and what is needed to send it again."""
 
-    lseq: int
-    run: Run
-    sent_ns: int
-    first_sent_ns: int
-    """When its data first left, on whichever link."""
-    tries: int
-    """How often it has been lost before."""
+    __slots__ = ("first_sent_ns", "lseq", "run", "sent_ns", "tries")
+
+    def __init__(self, lseq: int, run: Run, sent_ns: int, first_sent_ns: int, tries: int) -> None:
+        self.lseq = lseq
+        self.run = run
+        self.sent_ns = sent_ns
+        self.first_sent_ns = first_sent_ns
+        """When its data first left, on whichever link."""
+        self.tries = tries
+        """How often it has been lost before."""
+
+    def part(self, start: int, count: int) -> SentRun:
+        """Return ``count`` of its datagrams, from the ``start``-th on."""
+        return SentRun(self.lseq + start, self.run.part(start, count), self.sent_ns, self.first_sent_ns, self.tries)
 
 
 class Repair(NamedTuple):
@@ -101,10 +108,10 @@ class SentLog:
     def _split(self, entry: SentRun, over: int) -> SentRun:
         """Put the last ``over`` datagrams of a run back; return the rest."""
         kept = entry.run.count - over
-        rest = entry._replace(lseq=entry.lseq + kept, run=entry.run.part(kept, over))
+        rest = entry.part(kept, over)
         self._sent.appendleft(rest)
         self.flight_bytes += rest.run.sent_bytes
-        return entry._replace(run=entry.run.part(0, kept))
+        return entry.part(0, kept)
 
     def take_all(self, link: int) -> list[Repair]:
         """Give up waiting for everything in flight; return it for another link."""

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from itertools import chain
 from typing import Final
 
 from mlvpn.core.burst_io import Delivery
@@ -245,7 +244,10 @@ class Resequencer:
             self._counters.malformed_frames += sum(piece.count for piece in pieces)
             return
         self._counters.delivered_packets += len(frames)
-        self._counters.delivered_bytes += sum(map(len, chain.from_iterable(frames))) - VNET_BYTES * len(frames)
+        self._counters.delivered_bytes -= VNET_BYTES * len(frames)
+        for frame in frames:
+            for buffer in frame:
+                self._counters.delivered_bytes += len(buffer)
         taken += frames
 
     def take_all(self) -> list[Delivery]:

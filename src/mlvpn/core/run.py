@@ -111,7 +111,8 @@ def build_bodies(items: Iterable[bytes], lane: int, equalise: bool, gseq: int, b
 def continues(last: Train, train: Train) -> bool:
     """Say whether one system call can take both: to one address, all of one size but the very last."""
     return (
-        train[:2] == last[:2]
+        train.link == last.link
+        and train.destination == last.destination
         and train.datagram_bytes == last.datagram_bytes
         and not len(last.data) % last.datagram_bytes
         and len(last.data) + len(train.data) <= JOINED_BYTES

@@ -244,7 +244,9 @@ class Sender:
                 continue
             if self._refused_head(flow, link):
                 continue
-            allowance = max(scheduler.credit_bytes(link, now_ns), _turn_bytes(link, turn_ns))
+            allowance = scheduler.credit_bytes(link, now_ns)
+            if allowance < TURN_BYTES:
+                allowance = max(allowance, _turn_bytes(link, turn_ns))
             self._send(link, queue.take(flow, allowance, link.body_bytes, now_ns), now_ns)
             if scheduler.credit_bytes(link, now_ns) <= 0:
                 credited.remove(link)
@@ -308,7 +310,7 @@ class Sender:
         for data, datagram_bytes in trains:
             train = Train(link.socket, link.remote, data, datagram_bytes)
             if self._trains and not link.train_watch.singly and continues(self._trains[-1], train):
-                train = train._replace(data=self._trains.pop().data + data)
+                train.data = self._trains.pop().data + data
             self._trains.append(train)
         link.log.add(SentRun(lseq, run, now_ns, first_sent_ns or now_ns, tries))
         link.pacer.spend(run.sent_bytes)

@@ -52,7 +52,8 @@ def join_neighbours(trains: list[ReceivedTrain]) -> list[ReceivedTrain]:
         if stop > at + 1:
             stretch_ns = trains[stop - 1].arrival_ns - first.arrival_ns
             data = b"".join([train.data for train in trains[at:stop]])
-            first = first._replace(data=data, stretch_ns=stretch_ns if stretch_ns > JOIN_WITHIN_NS else 0)
+            stretch_ns = stretch_ns if stretch_ns > JOIN_WITHIN_NS else 0
+            first = ReceivedTrain(first.link, first.source, data, size, first.arrival_ns, stretch_ns)
         joined.append(first)
         at = stop
     return joined

@@ -19,7 +19,6 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from typing import Any, Final, NamedTuple
@@ -48,6 +47,7 @@ _INT: Final = struct.Struct("@i")
 _ANCILLARY_BYTES: Final = socket.CMSG_SPACE(_TIMESPEC.size) + socket.CMSG_SPACE(_INT.size) + own_address.ANCILLARY_BYTES
 _RECORD: Final = struct.Struct("@qqIII28siiI20s")
 """``struct received_train``"""
+_Record = tuple[int, int, int, int, int, bytes, int, int, int, bytes]
 _SOCKADDR_IN: Final = struct.Struct("!2xH4s")
 _SOCKADDR_IN6: Final = struct.Struct("!2xHI16s")
 _SECOND_NS: Final = 1_000_000_000
@@ -76,7 +76,7 @@ class PythonReader:
         left_bytes = max_bytes
         trains: list[ReceivedTrain] = []
         recvmsg, link = self._sock.recvmsg, self._link
-        clock = _Clock.read()
+        clock = _Clock()
         for _ in range(max_trains):
             try:
                 data, ancillary, _flags, source = recvmsg(_TRAIN_BYTES, _ANCILLARY_BYTES)
@@ -106,16 +106,12 @@ class PythonReader:
         return join_neighbours(trains) if len(trains) > 1 else trains
 
 
-class _Clock(NamedTuple):
-    """Both clocks at one moment: arrivals come by the one that people set."""
+class _Clock:
+    """Both clocks at the moment it is made: arrivals come by the one that people set."""
 
-    now_ns: int
-    difference_ns: int
-
-    @staticmethod
-    def read() -> _Clock:
-        now_ns = time.monotonic_ns()
-        return _Clock(now_ns, time.time_ns() - now_ns)
+    def __init__(self) -> None:
+        self.now_ns = time.monotonic_ns()
+        self.difference_ns = time.time_ns() - self.now_ns
 
     def monotonic_ns(self, arrival_ns: int) -> int:
         """Turn an arrival; the moment of reading if there is none, or if the wall clock was set in between."""
@@ -139,7 +135,7 @@ class CReader(PythonReader):
         """See ``PythonReader.read``; what one call brings is not cut by ``max_bytes``."""
         left_bytes = max_bytes
         trains: list[ReceivedTrain] = []
-        clock, fd, memory = _Clock.read(), self._sock.fileno(), self._memory
+        clock, fd, memory = _Clock(), self._sock.fileno(), self._memory
         while max_trains > 0 and left_bytes > 0:
             wanted = min(max_trains, MESSAGES)
             found = KERNEL.lib.receive_trains(fd, memory.arena, memory.trains, wanted, memory.empty)
@@ -159,19 +155,23 @@ class CReader(PythonReader):
                 break
         return trains
 
-    def _joined(self, count: int, clock: _Clock) -> Iterator[ReceivedTrain]:
-        """Yield what one call has brought."""
-        link, data = self._link, self._memory.data
-        for record in _RECORD.iter_unpack(self._memory.records[: count * _RECORD.size]):
-            arrival_ns, stretch_ns, start, size, datagram_bytes, source, own_level, *own = record
+    def _joined(self, count: int, clock: _Clock) -> list[ReceivedTrain]:
+        """Return what one call has brought."""
+        link, data, records = self._link, self._memory.data, self._memory.records
+        trains: list[ReceivedTrain] = []
+        for at in range(0, count * _RECORD.size, _RECORD.size):
+            record: _Record = _RECORD.unpack_from(records, at)
+            arrival_ns, stretch_ns, start, size, datagram_bytes, source, own_level, own_kind, own_bytes, own_data = (
+                record
+            )
             native, address = self._sources.get(source) or self._learn(source)
-            if own[1] and self._heard != (key := source + own[2]):
-                own_kind, own_bytes, own_data = own
+            if own_bytes and self._heard != (key := source + own_data):
                 self._own_addresses.heard(native, (own_level, own_kind, own_data[:own_bytes]))
                 self._heard = key
-            yield ReceivedTrain(
-                link, address, data[start : start + size], datagram_bytes, clock.monotonic_ns(arrival_ns), stretch_ns
-            )
+            arrival_ns = clock.monotonic_ns(arrival_ns)
+            train = data[start : start + size]
+            trains.append(ReceivedTrain(link, address, train, datagram_bytes, arrival_ns, stretch_ns))
+        return trains
 
     def _learn(self, source: bytes) -> tuple[Address, Address]:
         if len(self._sources) >= _SOURCES:

@@ -216,7 +216,8 @@ class LinkSocket:
         late and out of its pacer's sight.
         """
         problems: list[Problem] = []
-        for _link, destination, data, datagram_bytes in trains:
+        for train in trains:
+            destination, data, datagram_bytes = train.destination, train.data, train.datagram_bytes
             self.counters.sent_trains += 1
             if datagram_bytes != self._datagram_bytes:
                 self._plan(datagram_bytes)

@@ -87,18 +87,19 @@ class VnetHeader(NamedTuple):
         return _HEADER.pack(*self)
 
 
-def header_length(packet: bytes | memoryview, csum_start: int, gso_type: int) -> int:
-    """Return the length of a super-packet's headers, L2 to L4; ``packet`` comes without vnet header."""
+def header_length(frame: bytes, start: int, csum_start: int, gso_type: int) -> int:
+    """Return the length of a super-packet's headers, L2 to L4; the packet begins at ``start`` in ``frame``."""
+    packet_bytes = len(frame) - start
     if gso_type == GSO_UDP:
         length = csum_start + _UDP_BYTES
-    elif csum_start + 12 < len(packet):
-        length = csum_start + (packet[csum_start + 12] >> 4) * 4
+    elif csum_start + 12 < packet_bytes:
+        length = csum_start + (frame[start + csum_start + 12] >> 4) * 4
         if length < csum_start + 20:
             raise PeerError(f"TCP header of {length - csum_start} bytes in a super-packet")
     else:
         length = csum_start + 20
-    if length > len(packet):
-        raise PeerError(f"super-packet of {len(packet)} bytes ends before its {length} header bytes")
+    if length > packet_bytes:
+        raise PeerError(f"super-packet of {packet_bytes} bytes ends before its {length} header bytes")
     return length
 
 
@@ -143,7 +144,7 @@ def segment(frame: bytes) -> list[bytes]:
         return [complete_checksum(frame)]
     l4 = vnet.csum_start
     is_tcp = gso_type != GSO_UDP
-    start = HEADER_BYTES + header_length(memoryview(frame)[HEADER_BYTES:], l4, gso_type)
+    start = HEADER_BYTES + header_length(frame, HEADER_BYTES, l4, gso_type)
     template = frame[HEADER_BYTES:start]
     step = vnet.gso_bytes
     if step == 0 or start == len(frame):

@@ -12,6 +12,7 @@ from mlvpn.burst.api import Opened
 from mlvpn.crypto.aead import Cipher
 from mlvpn.wire.frame import SLICE_HEAD, Kind, first_byte
 from mlvpn.wire.header import HEADER_BYTES, OVERHEAD_BYTES
+from records import values
 
 TCP4 = first_byte(Kind.SLICE_TCP4, lane=1, equalise=False)
 UDP = first_byte(Kind.SLICE_UDP, lane=1, equalise=False)
@@ -62,7 +63,7 @@ def test_a_super_packet_comes_back_as_one_body(pair: Pair) -> None:
     train = pair.sealer.seal_slices(3, 5, 9, TCP4, 70, bytes(10) + TEMPLATE + payload, 20, 52, 1400, 0, 45)
     opened, failed = pair.opener.open_train(train, 1400 + 52 + 8 + OVERHEAD_BYTES)
     assert failed == 0
-    assert opened == [Opened(3, 5, 45, 9, Slice(payload=payload).body(), 1400)]
+    assert values(opened) == values([Opened(3, 5, 45, 9, Slice(payload=payload).body(), 1400)])
 
 
 def test_a_super_packet_may_be_cut_in_parts(pair: Pair) -> None:
@@ -71,7 +72,7 @@ def test_a_super_packet_may_be_cut_in_parts(pair: Pair) -> None:
     second = pair.sealer.seal_slices(3, 9, 9, TCP4, 74, frame, 20, 52, 10, 40, 6)
     opened, failed = pair.opener.open_train(first + second, 10 + 52 + 8 + OVERHEAD_BYTES)
     assert failed == 0
-    assert opened == [Opened(3, 5, 10, 9, Slice(payload=bytes(range(100))).body(), 10)]
+    assert values(opened) == values([Opened(3, 5, 10, 9, Slice(payload=bytes(range(100))).body(), 10)])
 
 
 def test_a_run_may_be_longer_than_any_socket_call(pair: Pair) -> None:
@@ -79,7 +80,7 @@ def test_a_run_may_be_longer_than_any_socket_call(pair: Pair) -> None:
     train = pair.sealer.seal_slices(3, 5, 9, TCP4, 70, bytes(10) + TEMPLATE + payload, 20, 52, 1, 0, 3000)
     opened, failed = pair.opener.open_train(train, 1 + 52 + 8 + OVERHEAD_BYTES)
     assert failed == 0
-    assert opened == [Opened(3, 5, 3000, 9, Slice(payload=payload).body(), 1)]
+    assert values(opened) == values([Opened(3, 5, 3000, 9, Slice(payload=payload).body(), 1)])
 
 
 @pytest.mark.parametrize(
@@ -102,12 +103,16 @@ def test_an_offset_that_does_not_fit_its_field_is_refused(pair: Pair) -> None:
 
 def test_a_slice_larger_than_the_payload_is_the_whole_payload(pair: Pair) -> None:
     train = pair.sealer.seal_slices(3, 5, 9, TCP4, 70, bytes(10) + TEMPLATE + b"payload", 20, 52, 10**9, 0, 1)
-    assert pair.opener.open_train(train, 0) == ([Opened(3, 5, 1, 9, Slice(payload=b"payload").body(), 7)], 0)
+    assert values(pair.opener.open_train(train, 0)) == values(
+        ([Opened(3, 5, 1, 9, Slice(payload=b"payload").body(), 7)], 0)
+    )
 
 
 def test_fields_reach_their_limits(pair: Pair) -> None:
     (datagram,) = pair.sealer.seal_bodies(255, 2**48 - 1, 2**32 - 1, [b"body"])
-    assert pair.opener.open_train(datagram, 0) == ([Opened(255, 2**48 - 1, 1, 2**32 - 1, b"body", 0)], 0)
+    assert values(pair.opener.open_train(datagram, 0)) == values(
+        ([Opened(255, 2**48 - 1, 1, 2**32 - 1, b"body", 0)], 0)
+    )
 
 
 def test_no_bodies_make_no_datagrams(pair: Pair) -> None:
@@ -116,7 +121,7 @@ def test_no_bodies_make_no_datagrams(pair: Pair) -> None:
 
 def test_an_empty_body_is_carried(pair: Pair) -> None:
     (datagram,) = pair.sealer.seal_bodies(3, 5, 9, [b""])
-    assert pair.opener.open_train(datagram, 0) == ([Opened(3, 5, 1, 9, b"", 0)], 0)
+    assert values(pair.opener.open_train(datagram, 0)) == values(([Opened(3, 5, 1, 9, b"", 0)], 0))
 
 
 def test_bodies_of_other_frames_are_not_joined(pair: Pair) -> None:
@@ -124,13 +129,13 @@ def test_bodies_of_other_frames_are_not_joined(pair: Pair) -> None:
     train = b"".join(pair.sealer.seal_bodies(3, 5, 9, packets))
     opened, failed = pair.opener.open_train(train, 61 + OVERHEAD_BYTES)
     assert failed == 0
-    assert opened == [Opened(3, 5 + i, 1, 9, body, 0) for i, body in enumerate(packets)]
+    assert values(opened) == values([Opened(3, 5 + i, 1, 9, body, 0) for i, body in enumerate(packets)])
 
 
 def test_neighbours_are_joined_until_a_shorter_one(pair: Pair) -> None:
     slices = [FIRST, SECOND, THIRD._replace(payload=b"end")]
     opened, _ = pair.opener.open_train(b"".join(seal(pair, *slices)), SIZE)
-    assert opened == [Opened(3, 5, 3, 9, FIRST._replace(payload=b"12345678abcdefghend").body(), 8)]
+    assert values(opened) == values([Opened(3, 5, 3, 9, FIRST._replace(payload=b"12345678abcdefghend").body(), 8)])
 
 
 def test_gseq_wraps_within_a_run(pair: Pair) -> None:
@@ -214,7 +219,7 @@ def test_the_tcp_header_says_where_the_payload_begins(pair: Pair, option_bytes: 
 def test_udp_slices_have_a_header_of_eight_bytes(pair: Pair) -> None:
     slices = [one._replace(kind=UDP, template=IP_HEADER + b"udp head") for one in (FIRST, SECOND)]
     opened, _ = pair.opener.open_train(b"".join(seal(pair, *slices)), OVERHEAD_BYTES + 8 + 28 + 8)
-    assert opened == [Opened(3, 5, 2, 9, slices[0]._replace(payload=b"12345678abcdefgh").body(), 8)]
+    assert values(opened) == values([Opened(3, 5, 2, 9, slices[0]._replace(payload=b"12345678abcdefgh").body(), 8)])
 
 
 @pytest.mark.parametrize(
@@ -233,10 +238,8 @@ def test_udp_slices_have_a_header_of_eight_bytes(pair: Pair) -> None:
 )
 def test_what_is_no_whole_slice_is_passed_on_alone(pair: Pair, broken: bytes) -> None:
     train = b"".join(pair.sealer.seal_bodies(3, 5, 9, [broken, broken]))
-    assert pair.opener.open_train(train, len(broken) + OVERHEAD_BYTES) == (
-        [Opened(3, 5, 1, 9, broken, 0), Opened(3, 6, 1, 9, broken, 0)],
-        0,
-    )
+    opened = [Opened(3, 5, 1, 9, broken, 0), Opened(3, 6, 1, 9, broken, 0)]
+    assert values(pair.opener.open_train(train, len(broken) + OVERHEAD_BYTES)) == values((opened, 0))
 
 
 def test_a_tcp_header_too_short_to_be_one_counts_as_the_shortest(pair: Pair) -> None:
@@ -266,7 +269,7 @@ def test_a_forged_copy_does_not_interrupt_a_run(pair: Pair) -> None:
     forged = second[:HEADER_BYTES] + bytes(len(second) - HEADER_BYTES)
     opened, failed = pair.opener.open_train(first + forged + second + forged + third, SIZE)
     assert failed == 2
-    assert opened == [Opened(3, 5, 3, 9, FIRST._replace(payload=b"12345678abcdefghABCDEFGH").body(), 8)]
+    assert values(opened) == values([Opened(3, 5, 3, 9, FIRST._replace(payload=b"12345678abcdefghABCDEFGH").body(), 8)])
 
 
 def test_a_body_that_only_looks_like_the_next_slice_is_kept_whole(pair: Pair) -> None:

@@ -88,7 +88,7 @@ def test_ipv6_and_dual_stack(offloads: str, host: str) -> None:
     assert sender.send_burst([sent]) == []
     trains = receive(receiver, 30)
     assert trains[0].source == sender.local
-    assert receiver.send_burst([sent._replace(destination=trains[0].source)]) == []
+    assert receiver.send_burst([train_to(trains[0].source, 30)]) == []
     assert b"".join(train.data for train in receive(sender, 30)) == sent.data
     receiver.close()
     sender.close()

@@ -98,7 +98,7 @@ def test_tcp_fields_follow_the_split() -> None:
 def cut(frame: bytes) -> tuple[vnet.VnetHeader, bytes, list[bytes]]:
     """Cut a super-packet into its header template and the payloads of its slices."""
     head = vnet.VnetHeader.unpack(frame)
-    length = vnet.header_length(frame[10:], head.csum_start, 1 if head.csum_offset == 16 else head.gso_type or 5)
+    length = vnet.header_length(frame, 10, head.csum_start, 1 if head.csum_offset == 16 else head.gso_type or 5)
     payload = frame[10 + length :]
     step = head.gso_bytes or len(payload)
     return head, frame[10 : 10 + length], [payload[i : i + step] for i in range(0, len(payload), step)]
