@@ -3,7 +3,7 @@
 Owns the readers on the TUN device and the link sockets, and the order of things after each of them:
 
     readable --> read a burst --> core.submit / core.receive --> when all have been read: flush
-    flush: sends, deliveries, events out of the core; the timer armed for the core's next deadline
+    flush: deliveries, sends, events out of the core; the timer armed for the core's next deadline
 
 Decides nothing: what to send is the core's matter, what events mean is the worker's.
 """
@@ -67,7 +67,7 @@ class Bridge:
         self.unsent_datagrams: Counter[str] = Counter()
         """Link -> datagrams the core sent while the link had no socket; the core learns of them as of any loss."""
         self._sockets: dict[str, LinkSocket] = {}
-        self._woken_ns = 0
+        self._woken_ns = self._device_read_ns = 0
         self._began_ns = 0
         self._train_bytes = self._trains = 0
         """What has passed the sockets since the last rest could have been."""
@@ -107,8 +107,14 @@ class Bridge:
             self.detach(link)
 
     def _device_readable(self) -> None:
+        """Read a burst; after a pause only one packet, which mostly comes alone: looking for a second would delay it.
+
+        If there is one, the next round begins at once.
+        """
         self._wake()
-        self._core.submit(self._device.read_burst(READ_FRAMES, READ_BYTES), self._woken_ns)
+        frames = 1 if self._woken_ns - self._device_read_ns > MODERATE_BELOW_NS else READ_FRAMES
+        self._device_read_ns = self._woken_ns
+        self._core.submit(self._device.read_burst(frames, READ_BYTES), self._woken_ns)
 
     def _socket_readable(self, link_socket: LinkSocket) -> None:
         self._wake()
@@ -146,6 +152,7 @@ class Bridge:
     def flush(self) -> None:
         """Take everything out of the core; to be called after anything was put in."""
         core = self._core
+        self._deliver()
         for _ in range(FLUSH_ROUNDS):
             if not (sends := core.take_sends(time.monotonic_ns())):
                 break
@@ -153,14 +160,17 @@ class Bridge:
             self._train_bytes += sum([len(train.data) for train in sends])
             for link, trains in groupby(sends, _link_of):
                 self._send(link, trains)
-        deliveries = core.take_deliveries()
-        if deliveries:
-            self._device.write_burst(deliveries)
+        self._deliver()  # what sending has brought about: "too big"
         for event in core.take_events():
             self._happened(event)
         deadline_ns = self._selector.deadline_ns
         if deadline_ns is None or deadline_ns > time.monotonic_ns() + TIMER_GRAIN_NS:
             self._selector.deadline_ns = core.next_deadline_ns()
+
+    def _deliver(self) -> None:
+        deliveries = self._core.take_deliveries()
+        if deliveries:
+            self._device.write_burst(deliveries)
 
     def _send(self, link: str, trains: Iterable[Train]) -> None:
         link_socket = self._sockets.get(link)

@@ -37,8 +37,13 @@ class EchoCore:
         self.endless = False
         """Whether there is always more to send."""
         self.asked = self.deadlines_asked = 0
+        self.bursts: list[int] = []
+        """Frames of each burst."""
+        self.taken: list[str] = []
+        """What was taken out, in order."""
 
     def submit(self, frames: list[bytes], now_ns: int) -> None:
+        self.bursts.append(len(frames))
         self.sends += [Train("link1", None, frame, len(frame)) for frame in frames]
 
     def receive(self, train: ReceivedTrain, now_ns: int) -> None:
@@ -59,10 +64,12 @@ class EchoCore:
         self.asked += 1
         assert self.asked < 1000, "nobody else gets a turn"
         taken, self.sends = self.sends, []
+        self.taken += ["sends"] * bool(taken)
         return [Train("link1", None, b"more", 4)] if self.endless else taken
 
     def take_deliveries(self) -> list[Delivery]:
         taken, self.deliveries = self.deliveries, []
+        self.taken += ["deliveries"] * bool(taken)
         return taken
 
     def take_events(self) -> list[Event]:
@@ -127,6 +134,31 @@ def test_packets_go_out_and_datagrams_come_in() -> None:
         setting.peer.sendto(IPV4, setting.link_socket.local)
         assert await setting.events.get() == LinkUp("link1")
         assert await asyncio.to_thread(setting.host.recv, 2000) == IPV4
+
+    run(body)
+
+
+def test_a_packet_after_a_pause_does_not_wait_for_those_behind_it() -> None:
+    async def body(setting: Setting) -> None:
+        setting.bridge.attach("link1", setting.link_socket)
+        for number in range(5):
+            setting.host.send(bytes([number]))
+        while sum(setting.core.bursts) < 5:
+            await asyncio.sleep(0)
+        assert setting.core.bursts == [1, 4]
+        assert [setting.peer.recv(100) for _ in range(5)] == [bytes(10) + bytes([number]) for number in range(5)]
+
+    run(body)
+
+
+def test_what_has_come_in_is_delivered_before_anything_is_sent() -> None:
+    async def body(setting: Setting) -> None:
+        setting.core.sends = [Train("link1", None, b"later", 5)]
+        setting.core.deliveries = [[bytes(10), b"first"]]
+        setting.bridge.attach("link1", setting.link_socket)
+        setting.bridge.flush()
+        assert setting.core.taken == ["deliveries", "sends"]
+        assert (setting.host.recv(100), setting.peer.recv(100)) == (b"first", b"later")
 
     run(body)
 
