@@ -15,6 +15,7 @@ import functools
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -36,6 +37,8 @@ REFERENCES = ("wireguard-go", "mlvpn-c")
 BLAST_SECONDS = 1.0
 DATAGRAM_BYTES = (64, 1400)
 FLOWS = (1, 8)
+QUIET_S = 3
+"""After bulk, until memory is looked at again: daemons may give some back once a second."""
 FIRST_COLUMN, COLUMN = 60, 28
 """Characters; a table wider than the terminal can still be read in a file, a squeezed one cannot."""
 
@@ -78,6 +81,8 @@ def transfers(where: str, lab: Lab, running: Running, seconds: float) -> Figures
                 yield f"{name}, CPU s/GB", result.cpu_s_per_gb
     if running.daemons:
         yield f"memory after bulk{where}, MB", running.memory_bytes() / 1e6
+        time.sleep(QUIET_S)
+        yield f"memory a little later{where}, MB", running.memory_bytes() / 1e6
 
 
 def transfers_plain_lan(where: str, lab: Lab, running: Running, seconds: float) -> Figures:

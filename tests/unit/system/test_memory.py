@@ -31,3 +31,28 @@ def test_bursts_fault_no_pages_in_once_memory_is_kept() -> None:
     if taken == "False":
         pytest.skip("this C library has no mallopt")
     assert int(kept) < 20 < int(usual)
+
+
+SCATTERED = """
+from mlvpn.system.memory import give_back_freed_memory, keep_freed_memory
+
+def resident_bytes():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * 4096
+
+kept = keep_freed_memory()
+crowd = [bytes(65_000) + b"x" for _ in range(400)]
+living = crowd[::40]
+del crowd
+before = resident_bytes()
+give_back_freed_memory()
+print(before - resident_bytes(), kept)
+"""
+
+
+def test_what_is_free_between_living_objects_is_given_back() -> None:
+    answer = subprocess.run([sys.executable, "-c", SCATTERED], check=True, capture_output=True, text=True)
+    given_back, kept = answer.stdout.split()
+    if kept == "False":
+        pytest.skip("this C library has no mallopt")
+    assert int(given_back) > 15_000_000
