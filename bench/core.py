@@ -34,7 +34,7 @@ from mlvpn.core.burst_io import ReceivedTrain, Train
 from mlvpn.core.tunnel import NativeTunnel
 from mlvpn.crypto.aead import Cipher
 from mlvpn.crypto.keys import StaticKeys, public_of
-from mlvpn.system.udp import MAX_MESSAGE_BYTES
+from mlvpn.system.udp import MAX_MESSAGE_BYTES, MAX_SEGMENTS
 from mlvpn.units import NS_PER_MS, NS_PER_S, NS_PER_US
 from mlvpn.wire.vnet import GSO_TCPV4, NEEDS_CSUM, VnetHeader
 
@@ -184,7 +184,7 @@ class Pair:
 
 def _messages(train: Train) -> Iterator[bytes]:
     """Cut a train into what one call can send."""
-    size = MAX_MESSAGE_BYTES // train.datagram_bytes * train.datagram_bytes
+    size = min(MAX_SEGMENTS, MAX_MESSAGE_BYTES // train.datagram_bytes) * train.datagram_bytes
     for at in range(0, len(train.data), size):
         yield train.data[at : at + size]
 

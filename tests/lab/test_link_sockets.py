@@ -48,8 +48,8 @@ def opened(
         return LinkSocket(open_link_socket(address[0], address[1], interface), "dsl", remote)
 
 
-def train(count: int, size: int = 1400) -> Train:
-    return Train("dsl", None, b"".join(bytes([i]) * size for i in range(count)), size)
+def train(count: int, size: int = 1400, destination: tuple[str, int] | None = None) -> Train:
+    return Train("dsl", destination, b"".join(bytes([i]) * size for i in range(count)), size)
 
 
 def receive(receiver: LinkSocket, count: int) -> list[ReceivedTrain]:
@@ -105,7 +105,7 @@ def test_unconnected_socket_learns_the_mtu_too(nets: tuple[OwnNet, OwnNet]) -> N
     sender = opened(nets[0], A, interface="wire0")
     with nets[0]:
         nets[0].ip("link set wire0 mtu 1300")
-        assert sender.send_burst([train(1)._replace(destination=B)]) == [TooBig("dsl", 1300)]
+        assert sender.send_burst([train(1, destination=B)]) == [TooBig("dsl", 1300)]
     sender.close()
 
 
@@ -154,7 +154,7 @@ def test_interface_binding_decides_the_way(nets: tuple[OwnNet, OwnNet]) -> None:
     receivers = {wire: opened(nets[1], B, interface=wire) for wire in ("wire0", "wire1")}
     for interface, way in (("", "wire0"), ("wire0", "wire0"), ("wire1", "wire1")):
         sender = opened(nets[0], ("", 0), interface=interface)
-        assert sender.send_burst([train(1)._replace(destination=B)]) == []
+        assert sender.send_burst([train(1, destination=B)]) == []
         assert len(receive(receivers[way], 1)) == 1
         sender.close()
     for receiver in receivers.values():

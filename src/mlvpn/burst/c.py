@@ -2,7 +2,7 @@
 
 Owns the buffers that C writes to: one per object, grown to the largest train seen and no further than a socket call or
 a TUN frame asks for. Everything from a peer is judged in C (``kernels.c``); here is no work per datagram but for the
-tuple that comes of it.
+``Opened`` that comes of it.
 """
 
 from __future__ import annotations

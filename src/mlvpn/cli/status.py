@@ -24,8 +24,9 @@ DEGRADED = 5
 _COLOURS = {"up": "green", "down": "red"}
 """All other states are yellow: the link answers, but does not carry its full share (now)."""
 _CARRYING = ("up", "lossy", "slow")
-_HARMLESS = ("handshake_duplicate",)
-"""Not worth a person's time: the server's answer came over another link too, as it does whenever there are several."""
+_HARMLESS = ("handshake_duplicate", "superseded_packets")
+"""Not worth a person's time: the server's answer came over another link too, as it does whenever there are several; and
+of the acknowledgements of fast traffic the last says it all."""
 
 Snapshot = dict[str, Any]
 

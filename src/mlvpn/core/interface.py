@@ -4,8 +4,8 @@ Owns the ``Core`` protocol that every core satisfies (native and MLVPN 1) and th
 behaviour.
 
 A core does no I/O and reads no clock: ``now_ns`` is the monotonic clock and enters as an argument. After every call
-that brings something in, the daemon takes what came out, in this order: ``take_sends``, ``take_deliveries``,
-``take_events``; and then asks ``next_deadline_ns`` when it wants to be woken.
+that brings something in, the daemon takes what came out: ``take_deliveries``, ``take_sends``, deliveries once more, for
+sending may bring some ("too big"), and ``take_events``; and then asks ``next_deadline_ns`` when it wants to be woken.
 """
 
 from __future__ import annotations

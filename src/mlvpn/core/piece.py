@@ -28,6 +28,8 @@ _GSO_TYPES: Final = {
     int(Kind.SLICE_UDP): vnet.GSO_UDP,
 }
 """By plain numbers: an enum's member costs a look-up per use."""
+MAX_BUFFERS: Final = 1000
+"""A call of writev takes 1024 (IOV_MAX)."""
 _UNFINISHED: Final = struct.Struct("=BBHHHH")
 
 
@@ -118,7 +120,9 @@ def deliveries(pieces: Sequence[Piece]) -> list[Delivery]:
     body, head = piece._body, piece._header_bytes
     if not head:
         return [delivery for packets in (body, *piece._more) for delivery in unpack_items(packets, _plain)]
-    payload = [part._payload for part in pieces]
+    payload: list[bytes | memoryview] = [part._payload for part in pieces]
+    if len(payload) > MAX_BUFFERS:
+        payload = [b"".join(payload)]
     template = body[SLICE_HEAD.size : SLICE_HEAD.size + head]
     gso_type = _GSO_TYPES[body[0] >> 5]
     return [vnet.piece_frame(gso_type, piece._csum_start, template, piece._offset, payload, piece.slice_bytes)]

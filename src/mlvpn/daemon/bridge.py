@@ -67,7 +67,7 @@ class Bridge:
         self.unsent_datagrams: Counter[str] = Counter()
         """Link -> datagrams the core sent while the link had no socket; the core learns of them as of any loss."""
         self._sockets: dict[str, LinkSocket] = {}
-        self._woken_ns = self._device_read_ns = 0
+        self._woken_ns = 0
         self._began_ns = 0
         self._train_bytes = self._trains = 0
         """What has passed the sockets since the last rest could have been."""
@@ -107,14 +107,8 @@ class Bridge:
             self.detach(link)
 
     def _device_readable(self) -> None:
-        """Read a burst; after a pause only one packet, which mostly comes alone: looking for a second would delay it.
-
-        If there is one, the next round begins at once.
-        """
         self._wake()
-        frames = 1 if self._woken_ns - self._device_read_ns > MODERATE_BELOW_NS else READ_FRAMES
-        self._device_read_ns = self._woken_ns
-        self._core.submit(self._device.read_burst(frames, READ_BYTES), self._woken_ns)
+        self._core.submit(self._device.read_burst(READ_FRAMES, READ_BYTES), self._woken_ns)
 
     def _socket_readable(self, link_socket: LinkSocket) -> None:
         self._wake()

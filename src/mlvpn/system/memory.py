@@ -11,6 +11,8 @@ Source: man 3 mallopt, malloc_trim. Other C libraries (musl) have no such settin
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
+from functools import cache
 
 KEEP_BYTES = 4 << 20
 """Free memory kept at the top of the heap. With 16 MB a worker has some MB more after bulk TCP and needs as much CPU
@@ -33,6 +35,12 @@ def keep_freed_memory() -> bool:
 
 def give_back_freed_memory() -> None:
     """Return to the kernel whatever is free, down to the pages between objects that live."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    trim = _malloc_trim()
     if trim is not None:
         trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    """Look it up, once: each look makes a reference cycle."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)

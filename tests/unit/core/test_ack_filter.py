@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from inner_packets import ACK, FIN, PSH, frame, ipv4, ipv6, tcp, unfinished
 
 from mlvpn.core.ack_filter import ADVANCE_BYTES, without_superseded
+from mlvpn.core.counters import TunnelCounters
+from mlvpn.core.sender import Sender
 
 ECE = 0x40
 TIME_STAMP = b"\x01\x01\x08\x0a"
@@ -87,9 +89,34 @@ def test_what_says_something_else_stays(other: str) -> None:
     assert without_superseded(burst, 0) == burst
 
 
-def test_a_loss_told_by_sack_stays_told() -> None:
-    sack = OTHERS["a SACK block"]
-    assert without_superseded([sack, sack, ack(2 << 20)], 0) == [sack, sack, ack(2 << 20)]
+@pytest.mark.parametrize("between", ["a SACK block", "an echo of congestion", "data", "another flow"])
+def test_what_is_between_stays_and_is_not_overtaken(between: str) -> None:
+    burst = [FIRST, OTHERS[between], ack(2 << 20)]
+    assert without_superseded(burst, 0) == burst[1:]
+
+
+@pytest.mark.parametrize("header", [b"", ETHERNET + b"\x08\x00", ETHERNET + b"\x86\xdd"])
+@pytest.mark.parametrize("version", [ipv4, ipv6])
+@given(data=st.data())
+def test_what_is_cut_or_broken_stays(header: bytes, version: object, data: st.DataObject) -> None:
+    make = ipv4 if version is ipv4 else ipv6
+    options = data.draw(st.sampled_from([b"", TIME_STAMP + bytes(8)]))
+    whole = [bytearray(frame(header + make(6, segment(number << 20, options=options)))) for number in (0, 1)]
+    end, at = data.draw(st.integers(10, len(whole[0]))), data.draw(st.integers(10, len(whole[0]) - 1))
+    for one in whole:
+        one[at] ^= data.draw(st.sampled_from([0, 1, 0x10, 0xFF]))
+    burst = [bytes(one[:end]) for one in whole]
+    kept = without_superseded(burst, len(header))
+    assert kept in (burst, burst[1:])
+    if end < len(whole[0]):
+        assert kept == burst
+
+
+def test_the_sender_leaves_them_out_and_counts_them() -> None:
+    counters = TunnelCounters()
+    sender = Sender([], False, counters, lambda frame: None)
+    sender.submit([ack(number << 20) for number in range(5)], 1_000_000_000)
+    assert (counters.submitted_packets, counters.superseded_packets, len(sender.queue.sparse)) == (5, 4, 1)
 
 
 @given(
@@ -107,11 +134,15 @@ def test_a_loss_told_by_sack_stays_told() -> None:
     )
 )
 def test_each_flow_ends_as_far_and_garbage_stays(burst: list[bytes]) -> None:
-    """What is left is a subset, and of each sort the newest number is among it."""
+    """What is kept is in its order, and of each sort the newest number is among it."""
     kept = without_superseded(burst, 0)
-    left = list(burst)
-    for one in kept:
-        left.remove(one)
+    left, rest = [], list(kept)
+    for one in reversed(burst):
+        if rest and rest[-1] == one:
+            rest.pop()
+        else:
+            left.append(one)
+    assert not rest
 
     def sort(one: bytes) -> bytes:
         return one[:38] + one[42:] if len(one) == 50 and one[10] == 0x45 else one

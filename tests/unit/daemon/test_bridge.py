@@ -37,13 +37,10 @@ class EchoCore:
         self.endless = False
         """Whether there is always more to send."""
         self.asked = self.deadlines_asked = 0
-        self.bursts: list[int] = []
-        """Frames of each burst."""
         self.taken: list[str] = []
         """What was taken out, in order."""
 
     def submit(self, frames: list[bytes], now_ns: int) -> None:
-        self.bursts.append(len(frames))
         self.sends += [Train("link1", None, frame, len(frame)) for frame in frames]
 
     def receive(self, train: ReceivedTrain, now_ns: int) -> None:
@@ -134,19 +131,6 @@ def test_packets_go_out_and_datagrams_come_in() -> None:
         setting.peer.sendto(IPV4, setting.link_socket.local)
         assert await setting.events.get() == LinkUp("link1")
         assert await asyncio.to_thread(setting.host.recv, 2000) == IPV4
-
-    run(body)
-
-
-def test_a_packet_after_a_pause_does_not_wait_for_those_behind_it() -> None:
-    async def body(setting: Setting) -> None:
-        setting.bridge.attach("link1", setting.link_socket)
-        for number in range(5):
-            setting.host.send(bytes([number]))
-        while sum(setting.core.bursts) < 5:
-            await asyncio.sleep(0)
-        assert setting.core.bursts == [1, 4]
-        assert [setting.peer.recv(100) for _ in range(5)] == [bytes(10) + bytes([number]) for number in range(5)]
 
     run(body)
 
