@@ -1,7 +1,7 @@
 """The shapes in which packets and datagrams enter and leave the core.
 
 Owns what crosses the border between the core and the kernel's side; nothing else. No tuples: a named one costs a
-compiled caller nine times what these do.
+compiled caller many times what these do.
 
 *TUN frame*: ``bytes``, a 10-byte ``struct virtio_net_hdr`` (host order) followed by the packet or super-packet.
 A plain TUN without vnet header prefixes ten zero bytes, so the core sees one form.

@@ -70,8 +70,7 @@ from mlvpn.system.tun import Tun, TunInfo
 
 HOUSEKEEPING_S = 1.0
 QUIET_FRAMES = 500
-"""Between two housekeepings; fewer need no memory kept for them. Giving back among bursts would cost them 6 % of their
-CPU time."""
+"""Between two housekeepings; fewer need no memory kept for them; more would pay for its pages again."""
 COLLECT_EVERY = 60
 """Housekeepings between two garbage collections: cycles come only from errors and clients, never from packets."""
 
