@@ -117,8 +117,9 @@ class Sender:
         counters.submitted_packets += len(frames)
         counters.submitted_bytes += sum(map(len, frames)) - VNET_BYTES * len(frames)
         if len(frames) > 1:
-            all_frames, frames = len(frames), without_superseded(frames, header_bytes)
-            counters.superseded_packets += all_frames - len(frames)
+            kept = without_superseded(frames, header_bytes)
+            counters.superseded_packets += len(frames) - len(kept)
+            frames = kept
         if not self.queue.backlog_bytes:
             self._note_nothing_waits(now_ns)
         for frame in frames:

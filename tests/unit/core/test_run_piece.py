@@ -55,6 +55,14 @@ def test_a_super_packet_arrives_as_it_was(kind: str) -> None:
     assert len(trains) == 1, "one train, all datagrams of one length but the last"
 
 
+def test_more_parts_than_one_call_can_write_are_joined() -> None:
+    sent = super_packet(bytes(range(256)) * 5, 1)
+    opened, _ = carry(slice_run(sent))
+    [whole] = [read_piece(part) for part in opened]
+    [buffers] = deliveries([whole.part(number, 1) for number in range(whole.count)])
+    assert (len(buffers), b"".join(buffers)[-1280:]) == (2, sent[-1280:])
+
+
 @pytest.mark.parametrize("kind", ["tcp4", "tcp6", "udp4"])
 @given(data=st.data())
 def test_any_parts_of_a_super_packet_add_up_to_it(kind: str, data: st.DataObject) -> None:
