@@ -27,6 +27,8 @@ SECOND = 1_000_000_000
 COSTS = {Cipher.AES_256_GCM: 1000, Cipher.CHACHA20_POLY1305: 2000}
 START_NS = 1000 * SECOND
 JITTER_HOLD_NS = 10 * MS
+SOCKET_BYTES = 8 << 20
+"""What a socket keeps for an end that reads slowly."""
 
 
 @dataclass
@@ -97,6 +99,10 @@ class End:
         self.events: list[tuple[int, Event]] = []
         self.on_packet: Callable[[bytes, int], None] = lambda packet, now_ns: None
         self.alive = True
+        self.reads_bps = 0.0
+        """What this end has processor for; 0: all there is."""
+        self.read_ns = 0
+        """Until when it is at what is in its socket."""
         self._flushing = False
         self.wake_ns = 0
         self.ticks = 0
@@ -289,8 +295,19 @@ class Simulator:
         if not path.up or not end.alive:
             path.dropped += 1
             return
-        end.tunnel.receive(ReceivedTrain(link, source, datagram, len(datagram), self.now_ns), self.now_ns)
-        end.flush()
+        train = ReceivedTrain(link, source, datagram, len(datagram), self.now_ns)
+        if not end.reads_bps:
+            self._read(end, train)
+        elif max(end.read_ns - self.now_ns, 0) * end.reads_bps / 8e9 > SOCKET_BYTES:
+            path.dropped += 1
+        else:
+            end.read_ns = max(end.read_ns, self.now_ns) + int(len(datagram) * 8e9 / end.reads_bps)
+            self.at(end.read_ns, self._read, end, train)
+
+    def _read(self, end: End, train: ReceivedTrain) -> None:
+        if end.alive:
+            end.tunnel.receive(train, self.now_ns)
+            end.flush()
 
 
 _IPV4 = struct.Struct(">BBHHHBBHII")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mlvpn.core.feedback import OWN_WAIT_NS
 from mlvpn.core.link import Link, LinkState
 from sim.ledger import Ledger, Stream
 from sim.simulator import MS, SECOND, End, Path, SimLink, Simulator, sim_link
@@ -218,6 +219,25 @@ def test_sparse_packets_overtake_bulk(delays_ms: tuple[int, int]) -> None:
     assert pings.lost == []
     assert pings.delay_ns(0.5) < 10 * MS + 15 * MS
     assert pings.delay_ns(0.99) < 10 * MS + 30 * MS
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_an_end_has_no_time_to_read_waits_where_small_packets_overtake_it(count: int) -> None:
+    sim, ledger = up([sim_link(f"l{n}", 60e6, 10 * MS) for n in range(count)])
+    sim.server.reads_bps = 30e6
+    flood(sim, ledger, 50e6)
+    sim.run(3 * SECOND)
+    pings = ledger.stream(port=7)
+    start_bytes = sim.server.tunnel.counters.delivered_bytes
+    ledger.send_steadily(pings, 84 * 8 * 50, 84, until_ns=sim.now_ns + 5 * SECOND)
+    sim.run(5 * SECOND)
+    delivered_bps = (sim.server.tunnel.counters.delivered_bytes - start_bytes) * 8 / 5
+    sim.run(SECOND)
+    assert sum(link.up.dropped for link in sim.links.values()) == 0
+    assert delivered_bps > 0.9 * 30e6
+    assert pings.lost == []
+    assert pings.delay_ns(0.5) < 10 * MS + OWN_WAIT_NS + 20 * MS
+    assert pings.delay_ns(0.99) < 10 * MS + OWN_WAIT_NS + 50 * MS
 
 
 # --- one TCP flow

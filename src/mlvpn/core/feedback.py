@@ -4,7 +4,10 @@ A missing lseq is known the moment a later one arrives (links are FIFO) and is r
 has been named in ``REPORTS_PER_GAP`` reports, so that lost reports cost nothing. Where a link does reorder, reporting
 waits for as long as reordering has lately been seen to take, 10 ms at most (RACK's idea, RFC 8985, per link).
 
-Owns the record. Does not own when feedback is sent or over which link (`sender`). Times of arrival are the kernel's.
+Times of arrival are the kernel's, for a daemon that reads late is no longer a link. Unless it always reads late: then
+its socket's buffer is the bottleneck's queue, and its reports say so (``OWN_WAIT_NS``).
+
+Owns the record. Does not own when feedback is sent or over which link (`sender`).
 """
 
 from __future__ import annotations
@@ -21,6 +24,10 @@ REPORTS_PER_GAP: Final = 4
 MAX_REORDER_NS: Final = 10 * NS_PER_MS
 MIN_FEEDBACK_NS: Final = 10 * NS_PER_MS
 MAX_FEEDBACK_NS: Final = 25 * NS_PER_MS
+OWN_WAIT_NS: Final = 20 * NS_PER_MS
+"""Where even what was read soonest since the last report had waited longer than this, this end is short of processor
+and its socket's buffer a queue like any other: what is beyond is reported as delay. With a tenth of it the sender
+follows every scarcity, and packets come in smaller bursts, which cost more."""
 MAX_GAPS: Final = 1024
 """More gaps than this and the oldest are forgotten; the sender takes them for lost."""
 
@@ -61,14 +68,19 @@ class LinkReceiver:
         self._arrival_us = 0
         self._delay_us = 0
         self._delay_min_us: int | None = None
+        self._wait_min_ns: int | None = None
+        """Least time, since the last report, that something was in the socket before it was read."""
+        self._standing_us = 0
+        """What of that counts as delay, as of the last report of something new: arrivals must not seem to go back."""
         self._reorder_ns = 0
 
     def on_datagrams(
-        self, lseq: int, count: int, delay_us: int, arrival_ns: int, size: int, stretch_ns: int = 0
+        self, lseq: int, count: int, delay_us: int, arrival_ns: int, size: int, stretch_ns: int = 0, wait_ns: int = 0
     ) -> None:
         """Record ``count`` fresh datagrams of ``size`` bytes in all, numbered from ``lseq``; O(1) in order.
 
-        ``delay_us``: arrival - ts, modulo 2^32, of the first; the last came ``stretch_ns`` later.
+        ``delay_us``: arrival - ts, modulo 2^32, of the first; the last came ``stretch_ns`` later and was read after
+        ``wait_ns``.
         """
         self.received_bytes += size
         self.received_datagrams += count
@@ -78,16 +90,18 @@ class LinkReceiver:
             if lseq > self.highest + 1:
                 self._open_gap(self.highest + 1, lseq - 1, last_ns)
             self.highest = last
-            self._note_delay(delay_us, last_ns, stretch_ns)
+            self._note_delay(delay_us, last_ns, stretch_ns, wait_ns)
         else:
             for late in range(lseq, last + 1):
                 self._close_gap(late, last_ns)
 
-    def _note_delay(self, delay_us: int, last_ns: int, stretch_ns: int) -> None:
+    def _note_delay(self, delay_us: int, last_ns: int, stretch_ns: int, wait_ns: int) -> None:
         self._arrival_us = last_ns // 1000 % TS_MODULUS
         self._delay_us = (delay_us + stretch_ns // 1000) % TS_MODULUS
         if self._delay_min_us is None or signed_us(delay_us - self._delay_min_us) < 0:
             self._delay_min_us = delay_us
+        if self._wait_min_ns is None or wait_ns < self._wait_min_ns:
+            self._wait_min_ns = wait_ns
 
     def note_mean_delay(self, relative_us: int) -> None:
         """Take the one-way delay of ordered data, relative to the tunnel's reference."""
@@ -132,15 +146,17 @@ class LinkReceiver:
             self._base = self._gaps.popleft().last + 1
         self._reorder_ns -= self._reorder_ns >> 6
         delay_min = self._delay_us if self._delay_min_us is None else self._delay_min_us
-        self._delay_min_us = None
+        if self._wait_min_ns is not None:
+            self._standing_us = max(self._wait_min_ns - OWN_WAIT_NS, 0) // 1000
+        self._delay_min_us = self._wait_min_ns = None
         self.fresh = False
         return LinkReport(
             link,
             max(highest, 0),
             min(base, max(highest, 0)),
-            self._arrival_us,
-            self._delay_us,
-            delay_min,
+            (self._arrival_us + self._standing_us) % TS_MODULUS,
+            (self._delay_us + self._standing_us) % TS_MODULUS,
+            (delay_min + self._standing_us) % TS_MODULUS,
             self.received_bytes,
             self.received_datagrams,
             missing,

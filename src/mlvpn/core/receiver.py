@@ -73,7 +73,7 @@ class Receiver:
             piece = read_piece(opened)
         except PeerError:
             for i in fresh:
-                self._record(link, opened.lseq + i, 1, opened.ts_us, len(opened.body) // opened.count, train)
+                self._record(link, opened.lseq + i, 1, opened.ts_us, len(opened.body) // opened.count, train, now_ns)
             raise
         if len(fresh) == opened.count:
             parts = [(opened.lseq, piece)]
@@ -82,7 +82,7 @@ class Receiver:
         datagram_bytes = piece.wire_bytes // piece.count
         for lseq, part in parts:
             size = piece.wire_bytes if part is piece else datagram_bytes
-            relative_us = self._record(link, lseq, part.count, opened.ts_us, size, train)
+            relative_us = self._record(link, lseq, part.count, opened.ts_us, size, train, now_ns)
             self._order(link, part, relative_us, train, now_ns)
         if self.feedback_due_ns is None:
             self.feedback_due_ns = now_ns + feedback_interval_ns(link.estimator.rtt_min_ns)
@@ -113,16 +113,19 @@ class Receiver:
             self._hold_ns[hold.lane % MAX_LANES] = min(hold.hold_us * 1000, MAX_HOLD_NS)
             self._aggregation_ns[hold.lane % MAX_LANES] = min(hold.aggregation_us * 1000, MAX_HOLD_NS)
 
-    def on_control(self, link: Link, opened: Opened, train: ReceivedTrain) -> None:
+    def on_control(self, link: Link, opened: Opened, train: ReceivedTrain, now_ns: int) -> None:
         """Record a control datagram; it asks for no feedback."""
-        self._record(link, opened.lseq, 1, opened.ts_us, len(opened.body) + OVERHEAD_BYTES, train)
+        self._record(link, opened.lseq, 1, opened.ts_us, len(opened.body) + OVERHEAD_BYTES, train, now_ns)
 
-    def _record(self, link: Link, lseq: int, count: int, sent_us: int, size: int, train: ReceivedTrain) -> int:
+    def _record(
+        self, link: Link, lseq: int, count: int, sent_us: int, size: int, train: ReceivedTrain, now_ns: int
+    ) -> int:
         """Enter an arrival in the link's record; return its one-way delay relative to the tunnel's reference."""
         delay_us = (train.arrival_ns // 1000 - sent_us) % TS_MODULUS
         if self._reference_us is None:
             self._reference_us = delay_us
-        link.receiver.on_datagrams(lseq, count, delay_us, train.arrival_ns, size, train.stretch_ns)
+        wait_ns = now_ns - train.arrival_ns - train.stretch_ns
+        link.receiver.on_datagrams(lseq, count, delay_us, train.arrival_ns, size, train.stretch_ns, wait_ns)
         link.counters.received_datagrams += count
         link.counters.received_bytes += size
         return signed_us(delay_us - self._reference_us)

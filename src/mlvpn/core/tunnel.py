@@ -134,7 +134,7 @@ class NativeTunnel:
             if opened.body and opened.body[0] >= 32:
                 self.receiver.on_data(link, opened, fresh, train, now_ns)
             else:
-                self.receiver.on_control(link, opened, train)
+                self.receiver.on_control(link, opened, train, now_ns)
                 self._receive_controls(link, opened.body, train, now_ns)
         except PeerError as error:
             self.counters.malformed_frames += opened.count

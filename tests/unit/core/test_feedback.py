@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlvpn.core.feedback import MAX_GAPS, REPORTS_PER_GAP, LinkReceiver
+from mlvpn.core.feedback import MAX_GAPS, OWN_WAIT_NS, REPORTS_PER_GAP, LinkReceiver
 from mlvpn.core.mtu import IPV6_UDP_BYTES, SMALLEST_PATH_MTU
 from mlvpn.core.recovery import SentLog, SentRun
 from mlvpn.core.run import build_bodies
@@ -21,6 +21,7 @@ from mlvpn.wire.frame import (
 from mlvpn.wire.header import OVERHEAD_BYTES
 
 NOW_NS = 5_000 * NS_PER_MS
+OWN_WAIT_MS = OWN_WAIT_NS // NS_PER_MS
 
 
 def arrive(receiver: LinkReceiver, *lseqs: int, at_ns: int = NOW_NS, delay_us: int = 0) -> None:
@@ -48,6 +49,45 @@ def test_of_a_train_that_came_slowly_first_and_last_count() -> None:
     report = receiver.report(3, NOW_NS)
     assert (report.delay_min_us, report.delay_us) == (7, 3007)
     assert report.arrival_us == (NOW_NS + 3 * NS_PER_MS) // 1000
+
+
+def read_late(receiver: LinkReceiver, first: int, waits_ms: list[int], read_ms: int) -> LinkReport:
+    """Return the report of datagrams that had waited so long when they were read, all of them at ``read_ms``."""
+    for lseq, wait_ms in enumerate(waits_ms, first):
+        arrival_ns = NOW_NS + (read_ms - wait_ms) * NS_PER_MS
+        receiver.on_datagrams(lseq, 1, 7, arrival_ns, 100, wait_ns=wait_ms * NS_PER_MS)
+    return receiver.report(0, NOW_NS + read_ms * NS_PER_MS)
+
+
+def test_an_end_that_now_and_then_reads_late_is_no_longer_link() -> None:
+    report = read_late(LinkReceiver(), 0, [90, 50, OWN_WAIT_MS], read_ms=100)
+    assert (report.delay_min_us, report.delay_us) == (7, 7)
+    assert report.arrival_us == (NOW_NS + (100 - OWN_WAIT_MS) * NS_PER_MS) // 1000
+
+
+def test_one_that_always_reads_late_is() -> None:
+    receiver = LinkReceiver()
+    report = read_late(receiver, 0, [90, OWN_WAIT_MS + 30, 70], read_ms=100)
+    assert (report.delay_min_us, report.delay_us) == (30_007, 30_007)
+    assert report.arrival_us == (NOW_NS + (100 - 70 + 30) * NS_PER_MS) // 1000
+    assert receiver.report(0, NOW_NS).arrival_us == report.arrival_us  # nothing new: arrivals do not go back
+    assert read_late(receiver, 3, [5], read_ms=130).delay_us == 7
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 200), st.booleans()), max_size=60))
+def test_reported_arrivals_never_go_back(reads: list[tuple[int, int, bool]]) -> None:
+    """What is read is older than what is read after it, whatever the daemon does meanwhile."""
+    receiver = LinkReceiver()
+    read_ms = arrival_ms = 0
+    reported: list[int] = []
+    for lseq, (pause_ms, younger_ms, report) in enumerate(reads):
+        read_ms += pause_ms
+        arrival_ms = min(arrival_ms + younger_ms, read_ms)
+        wait_ns = (read_ms - arrival_ms) * NS_PER_MS
+        receiver.on_datagrams(lseq, 1, 7, NOW_NS + arrival_ms * NS_PER_MS, 100, wait_ns=wait_ns)
+        if report:
+            reported.append(receiver.report(0, NOW_NS + read_ms * NS_PER_MS).arrival_us)
+    assert reported == sorted(reported)
 
 
 def test_a_gap_before_a_train_that_came_slowly_is_as_young_as_its_last_datagram() -> None:
