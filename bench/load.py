@@ -172,3 +172,13 @@ def highest_pps(tool: Path, running: Running, client: Host, server: Host, size_b
 def ping(client: Host, address: str, seconds: float) -> EchoReport:
     """Ping at idle."""
     return EchoProbes(client, address, seconds=seconds, interval_ms=PING_INTERVAL_MS).wait()
+
+
+def ping_beside_bulk(
+    running: Running, client: Host, server: Host, *, down: bool, flows: int, seconds: float
+) -> EchoReport:
+    """Ping beside a bulk TCP transfer, once it has had half of its time to start."""
+    from_ns = time.monotonic_ns() + int(seconds * 1e9 / 2)
+    probes = EchoProbes(client, running.server_address, seconds=seconds, interval_ms=PING_INTERVAL_MS)
+    bulk(running, client, server, down=down, flows=flows, seconds=seconds)
+    return EchoReport(tuple(probe for probe in probes.wait().probes if probe[0] >= from_ns))

@@ -93,6 +93,14 @@ def transfers_plain_lan(where: str, lab: Lab, running: Running, seconds: float) 
     return transfers(where, lab, running, seconds)
 
 
+def loaded(lab: Lab, running: Running, seconds: float) -> Figures:
+    """A ping beside as much bulk TCP as the system carries."""
+    for down in (False, True):
+        pings = load.ping_beside_bulk(running, lab.client, lab.server, down=down, flows=FLOWS[-1], seconds=seconds)
+        for percent in (50, 99):
+            yield f"ping beside TCP {FLOWS[-1]} {'down' if down else 'up'} p{percent}, ms", pings.percentile_ms(percent)
+
+
 def datagrams(lab: Lab, running: Running, _seconds: float) -> Figures:
     """The highest rates of datagrams."""
     for size_bytes in DATAGRAM_BYTES:
@@ -125,6 +133,7 @@ def _bonds(system: System) -> bool:
 GROUPS = [
     Group("idle", two_links, idle, _is_tunnel),
     Group("bulk", two_links, partial(transfers, "")),
+    Group("loaded", two_links, loaded, _is_tunnel),
     Group("forwarded", partial(two_links, with_lan=True), partial(transfers, " forwarded")),
     Group("plain", partial(two_links, offloads=False), partial(transfers, " plain")),
     Group(

@@ -30,8 +30,9 @@ _link_of = attrgetter("link")
 
 
 READ_FRAMES: Final = 256
-READ_BYTES: Final = 1 << 20
-"""One TUN read burst ends here, so that the links are served in between: some 5 ms of work."""
+READ_BYTES: Final = 8 << 20
+"""One TUN read burst ends here. Whatever waits in the device waits for its turn, in the core small packets overtake the
+rest: so all of what TCP hands over is fetched, which is quick, before some of it is sealed and sent."""
 RECEIVE_TRAINS: Final = 64
 """Likewise for one link."""
 MODERATE_BELOW_NS: Final = 2 * NS_PER_MS
@@ -41,9 +42,9 @@ REST_NS: Final = NS_PER_MS * 4 // 5
 links, and costs 6 ms at the 99th percentile of a ping beside that (bench.bond --rows 4)."""
 SMALL_TRAIN_BYTES: Final = 8 << 10
 """From here on longer trains are not cheaper enough to wait for."""
-FLUSH_ROUNDS: Final = 16
-"""What a core has to send is taken in so many parts at most, then others get their turn: where a link is faster than
-the processor there would be no end of it."""
+FLUSH_ROUNDS: Final = 4
+"""What a core has to send is taken in so many parts at most, 2 MB of long trains, then readers get their turn: where a
+link is faster than the processor there would be no end of it, and whatever comes would have to wait."""
 TIMER_GRAIN_NS: Final = NS_PER_MS
 """A timer that goes off this soon serves every deadline: asking for the next one after each burst costs more."""
 

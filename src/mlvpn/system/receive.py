@@ -35,6 +35,10 @@ MAPPED: Final = "::ffff:"
 MESSAGES: Final = 48
 """One call of the C reader takes so many: single datagrams of usual size for the longest train that can be joined. Each
 has 64 KB of memory, touched only as far as it is used."""
+LONG_MESSAGES: Final = 8
+"""But only so many after a call whose messages were longer than ``LONG_BYTES`` on average: all else would wait until 48
+trains of 64 KB have been opened."""
+LONG_BYTES: Final = 16 << 10
 SOL_UDP, UDP_GRO = 17, 104
 SO_TIMESTAMPNS: Final = 35
 
@@ -130,6 +134,8 @@ class CReader(PythonReader):
         self._sources: dict[bytes, tuple[Address, Address]] = {}
         """As the kernel writes it -> as the socket's own calls do, and as everybody does."""
         self._heard = b""
+        self._at_once = MESSAGES
+        """What the next call takes."""
 
     def read(self, max_trains: int, max_bytes: int) -> list[ReceivedTrain]:
         """See ``PythonReader.read``; what one call brings is not cut by ``max_bytes``."""
@@ -137,7 +143,7 @@ class CReader(PythonReader):
         trains: list[ReceivedTrain] = []
         clock, fd, memory = _Clock(), self._sock.fileno(), self._memory
         while max_trains > 0 and left_bytes > 0:
-            wanted = min(max_trains, MESSAGES)
+            wanted = min(max_trains, self._at_once)
             found = KERNEL.lib.receive_trains(fd, memory.arena, memory.trains, wanted, memory.empty)
             if found == -errno.EAGAIN:
                 break
@@ -147,9 +153,11 @@ class CReader(PythonReader):
                 continue
             self._counters.dropped_empty += memory.empty[0]
             self._counters.received_trains += found - memory.empty[0]
+            before_bytes = left_bytes
             for train in self._joined(KERNEL.lib.receive_join(memory.arena, memory.trains, found), clock):
                 trains.append(train)
                 left_bytes -= len(train.data)
+            self._at_once = LONG_MESSAGES if before_bytes - left_bytes > found * LONG_BYTES else MESSAGES
             max_trains -= found
             if found < wanted:
                 break

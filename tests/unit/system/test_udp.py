@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mlvpn.core.burst_io import ReceivedTrain, Train
 from mlvpn.core.events import Address
 from mlvpn.errors import LinkError
+from mlvpn.system.receive import LONG_BYTES, LONG_MESSAGES
 from mlvpn.system.udp import MAX_SEGMENTS, LinkSocket, SendFailed, TooBig, open_link_socket
 
 pytestmark = pytest.mark.usefixtures("reader")
@@ -143,6 +144,16 @@ def test_burst_budget_leaves_the_rest_for_the_next_call(pair: tuple[LinkSocket, 
     sender.send_burst([train_to(None, 1) for _ in range(10)])
     received = [sum(len(train.data) // train.datagram_bytes for train in receiver.receive_burst(6)) for _ in range(3)]
     assert received == [6, 4, 0]
+
+
+def test_of_long_trains_one_call_takes_few(pair: tuple[LinkSocket, LinkSocket]) -> None:
+    sender, receiver = pair
+    count = 2 * LONG_BYTES // 1400
+    for trains in (1, LONG_MESSAGES + 2):
+        sender.send_burst([train_to(None, count)] * trains)
+        select.select([receiver], [], [], 5)
+        receiver.receive_burst(64, max_bytes=1)
+    assert receiver.counters.received_trains <= 1 + LONG_MESSAGES
 
 
 def test_empty_datagram_is_counted_and_gone(pair: tuple[LinkSocket, LinkSocket]) -> None:
