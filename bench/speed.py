@@ -96,9 +96,11 @@ def transfers_plain_lan(where: str, lab: Lab, running: Running, seconds: float) 
 def loaded(lab: Lab, running: Running, seconds: float) -> Figures:
     """A ping beside as much bulk TCP as the system carries."""
     for down in (False, True):
+        name = f"ping beside TCP {FLOWS[-1]} {'down' if down else 'up'}"
         pings = load.ping_beside_bulk(running, lab.client, lab.server, down=down, flows=FLOWS[-1], seconds=seconds)
         for percent in (50, 99):
-            yield f"ping beside TCP {FLOWS[-1]} {'down' if down else 'up'} p{percent}, ms", pings.percentile_ms(percent)
+            yield f"{name} p{percent}, ms", pings.percentile_ms(percent)
+        yield f"{name}, share lost", pings.lost / len(pings.probes)
 
 
 def datagrams(lab: Lab, running: Running, _seconds: float) -> Figures:

@@ -28,7 +28,7 @@ COSTS = {Cipher.AES_256_GCM: 1000, Cipher.CHACHA20_POLY1305: 2000}
 START_NS = 1000 * SECOND
 JITTER_HOLD_NS = 10 * MS
 SOCKET_BYTES = 8 << 20
-"""What a socket keeps for an end that reads slowly."""
+"""What an end that reads slowly keeps of all its links, in one queue that it reads datagram by datagram."""
 
 
 @dataclass

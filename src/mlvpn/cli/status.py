@@ -151,6 +151,7 @@ def _remarks(link: Snapshot) -> list[str]:
         [f"capacity {bound}{_figure(link, 'capacity_bps', units.format_rate_bps)}"] if link.get("capacity_bps") else []
     )
     path += [f"queue {_figure(link, 'queue_ms', _milliseconds)}"] if link.get("queue_ms") else []
+    path += [f"the peer reads {_figure(link, 'peer_wait_ms', _milliseconds)} late"] if link.get("peer_wait_ms") else []
     path += [f"MTU {link['mtu_bytes']}"] if link.get("rtt_ms") and link.get("mtu_bytes") else []  # else only assumed
     path += ["fallback only"] if link.get("fallback_only") else []
     return [remark for remark in (link.get("reason"), addresses, ", ".join(path)) if remark]

@@ -9,7 +9,8 @@ The method is explained in docs/bonding.md, sections 3.1 and 3.2.
   capacity: it moves the estimate either way. Else, or where so little was sent that the queue is somebody else's, it
   only shows that the link can do at least this.
 * **Delay**: the clocks' offset is unknown but the same on all links, so only differences are used: to the link's own
-  base (least delay of the last 10 s) for its queue, to the other links for the scheduler.
+  base (least delay of the last 10 s) for its queue, to the other links for the scheduler. A peer that never catches up
+  with reading is a queue too.
 * **Loss**: is congestion only where it comes with a rate below what was sent.
 
 Owns the estimates. Does not own what is done with them (`pacer`, `scheduler`). Rates are bits per second of UDP
@@ -123,6 +124,8 @@ class Estimator:
         self.base_seen_ns = now_ns
         """When the delay was last seen at its base: the queue was empty then."""
         self.queue_ns = 0
+        self.peer_wait_ns = 0
+        """What of the queue stands in the peer's socket, for want of its processor."""
         self.jitter = Jitter()
         self.ack_ns = 0.0
         """Smoothed time from sending a datagram to its acknowledgement, feedback interval included."""
@@ -223,6 +226,7 @@ class Estimator:
     def _note_delay(self, report: LinkReport, reference_us: int, now_ns: int) -> None:
         """Update base, queue and jitter."""
         self.delay_ns = signed_us(report.delay_min_us - reference_us) * 1000
+        self.peer_wait_ns = report.wait_us * 1000
         self.jitter.note(self.delay_ns, now_ns)
         self._note_base(self.delay_ns, now_ns)
         assert self.base_delay_ns is not None

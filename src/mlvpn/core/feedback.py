@@ -5,7 +5,7 @@ has been named in ``REPORTS_PER_GAP`` reports, so that lost reports cost nothing
 waits for as long as reordering has lately been seen to take, 10 ms at most (RACK's idea, RFC 8985, per link).
 
 Times of arrival are the kernel's, for a daemon that reads late is no longer a link. Unless it always reads late: then
-its socket's buffer is the bottleneck's queue, and its reports say so (``OWN_WAIT_NS``).
+its socket's buffer is the bottleneck's queue, and counts as delay (``OWN_WAIT_NS``).
 
 Owns the record. Does not own when feedback is sent or over which link (`sender`).
 """
@@ -25,9 +25,11 @@ MAX_REORDER_NS: Final = 10 * NS_PER_MS
 MIN_FEEDBACK_NS: Final = 10 * NS_PER_MS
 MAX_FEEDBACK_NS: Final = 25 * NS_PER_MS
 OWN_WAIT_NS: Final = 20 * NS_PER_MS
-"""Where even what was read soonest since the last report had waited longer than this, this end is short of processor
-and its socket's buffer a queue like any other: what is beyond is reported as delay. With a tenth of it the sender
+"""Where even what was read soonest had waited longer than this for ``LATE_REPORTS`` reports, this end is short of
+processor and its socket's buffer a queue like any other: what is beyond counts as delay. With a tenth of it the sender
 follows every scarcity, and packets come in smaller bursts, which cost more."""
+LATE_REPORTS: Final = 4
+"""One report may be of nothing but what a single pause has left in the socket."""
 MAX_GAPS: Final = 1024
 """More gaps than this and the oldest are forgotten; the sender takes them for lost."""
 
@@ -70,8 +72,8 @@ class LinkReceiver:
         self._delay_min_us: int | None = None
         self._wait_min_ns: int | None = None
         """Least time, since the last report, that something was in the socket before it was read."""
-        self._standing_us = 0
-        """What of that counts as delay, as of the last report of something new: arrivals must not seem to go back."""
+        self._late_ns = deque([0], LATE_REPORTS)
+        """That of the last reports of something new. The least falls only with the newest: arrivals do not go back."""
         self._reorder_ns = 0
 
     def on_datagrams(
@@ -147,17 +149,19 @@ class LinkReceiver:
         self._reorder_ns -= self._reorder_ns >> 6
         delay_min = self._delay_us if self._delay_min_us is None else self._delay_min_us
         if self._wait_min_ns is not None:
-            self._standing_us = max(self._wait_min_ns - OWN_WAIT_NS, 0) // 1000
+            self._late_ns.append(self._wait_min_ns)
+        wait_us = max(min(self._late_ns) - OWN_WAIT_NS, 0) // 1000
         self._delay_min_us = self._wait_min_ns = None
         self.fresh = False
         return LinkReport(
             link,
             max(highest, 0),
             min(base, max(highest, 0)),
-            (self._arrival_us + self._standing_us) % TS_MODULUS,
-            (self._delay_us + self._standing_us) % TS_MODULUS,
-            (delay_min + self._standing_us) % TS_MODULUS,
+            (self._arrival_us + wait_us) % TS_MODULUS,
+            (self._delay_us + wait_us) % TS_MODULUS,
+            (delay_min + wait_us) % TS_MODULUS,
             self.received_bytes,
             self.received_datagrams,
             missing,
+            wait_us,
         )

@@ -48,6 +48,8 @@ class LinkSnapshot(TypedDict, total=False):
     """Phase of `core/pacer.py`."""
     queue_ms: float | None
     queue_target_ms: float
+    peer_wait_ms: float
+    """Part of the queue: it stands in the peer's socket, because the peer never catches up with reading."""
     delay_behind_ms: float | None
     """How much later than over the fastest link something arrives here."""
     flight_bytes: int
@@ -102,6 +104,8 @@ class Core(Protocol):
 
     may_rest: bool
     """Whether the daemon may let bursts grow by a rest between wakes."""
+    submit_bytes: int
+    """About so much is to be submitted at once."""
 
     def receive(self, train: ReceivedTrain, now_ns: int) -> None:
         """Take datagrams that came in on a link."""

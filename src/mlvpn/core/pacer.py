@@ -228,8 +228,10 @@ class Pacer:
 
         Where we send next to nothing, a queue that outlasts what we had sent before is theirs.
         On a jittery link neither the queue of a moment nor the stretch of a sample tells; and who had no more to send
-        has given up nothing.
+        has given up nothing. What waits for the peer's processor is our other links' as much as this one's.
         """
+        if estimate.queue_ns - estimate.peer_wait_ns <= self._target_ns(estimate):
+            return False
         if now_ns - self._sent_much_ns > estimate.queue_ns + estimate.ack_ns:
             return not estimate.jitter.is_jittery
         if estimate.stretch_ratio > GROWING_RATIO:

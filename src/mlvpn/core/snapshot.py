@@ -73,6 +73,7 @@ def _describe_link(link: Link, eligible: list[Link], fastest_ns: float, now_ns: 
         pacing=link.pacer.phase.value,
         queue_ms=_ms(estimate.queue_ns) if measured else None,
         queue_target_ms=_ms(estimate.queue_target_ns),
+        peer_wait_ms=_ms(estimate.peer_wait_ns),
         delay_behind_ms=_ms(scheduler.arrival_delay_ns(link) - fastest_ns) if measured and eligible else None,
         flight_bytes=link.log.flight_bytes,
         flight_limit_bytes=int(link.pacer.flight_limit_bytes),

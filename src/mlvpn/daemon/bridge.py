@@ -30,11 +30,10 @@ _link_of = attrgetter("link")
 
 
 READ_FRAMES: Final = 256
-READ_BYTES: Final = 8 << 20
-"""One TUN read burst ends here. Whatever waits in the device waits for its turn, in the core small packets overtake the
-rest: so all of what TCP hands over is fetched, which is quick, before some of it is sealed and sent."""
-RECEIVE_TRAINS: Final = 64
-"""Likewise for one link."""
+"""One TUN read burst ends here, or with the core's ``submit_bytes``."""
+RECEIVE_TRAINS: Final = 256
+RECEIVE_BYTES: Final = 1 << 20
+"""One link's burst ends here, so that the others and the device are served in between."""
 MODERATE_BELOW_NS: Final = 2 * NS_PER_MS
 """More than five hundred wakes a second, and each is followed by a rest."""
 REST_NS: Final = NS_PER_MS * 4 // 5
@@ -109,11 +108,11 @@ class Bridge:
 
     def _device_readable(self) -> None:
         self._wake()
-        self._core.submit(self._device.read_burst(READ_FRAMES, READ_BYTES), self._woken_ns)
+        self._core.submit(self._device.read_burst(READ_FRAMES, self._core.submit_bytes), self._woken_ns)
 
     def _socket_readable(self, link_socket: LinkSocket) -> None:
         self._wake()
-        for train in link_socket.receive_burst(RECEIVE_TRAINS):
+        for train in link_socket.receive_burst(RECEIVE_TRAINS, RECEIVE_BYTES):
             self._trains += 1
             self._train_bytes += len(train.data)
             self._core.receive(train, self._woken_ns)
@@ -138,14 +137,16 @@ class Bridge:
             self._selector.deadline_ns = None
             self._core.tick(self._woken_ns)
         self._round_is_over = True
-        self.flush()
+        may_have_more = self.flush()
         short = self._train_bytes < SMALL_TRAIN_BYTES * self._trains
         self._train_bytes = self._trains = 0
-        if short and self._gap_ns < MODERATE_BELOW_NS and self._core.may_rest:
+        if may_have_more:
+            self._selector.deadline_ns = self._woken_ns  # the next round begins at once
+        elif short and self._gap_ns < MODERATE_BELOW_NS and self._core.may_rest:
             time.sleep(REST_NS / 1e9)
 
-    def flush(self) -> None:
-        """Take everything out of the core; to be called after anything was put in."""
+    def flush(self) -> bool:
+        """Take everything out of the core; to be called after anything was put in. Say whether there may be more."""
         core = self._core
         self._deliver()
         for _ in range(FLUSH_ROUNDS):
@@ -161,6 +162,7 @@ class Bridge:
         deadline_ns = self._selector.deadline_ns
         if deadline_ns is None or deadline_ns > time.monotonic_ns() + TIMER_GRAIN_NS:
             self._selector.deadline_ns = core.next_deadline_ns()
+        return bool(sends)
 
     def _deliver(self) -> None:
         deliveries = self._core.take_deliveries()

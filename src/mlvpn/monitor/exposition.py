@@ -52,6 +52,7 @@ _LINK_GAUGES = {
     "capacity_bps": ("capacity_bps", "bits per second that the link is believed to carry", 1),
     "pace_bps": ("pace_bps", "bits per second that are sent at most", 1),
     "queue_ms": ("queue_seconds", "how long a datagram waits in front of the bottleneck", 1e-3),
+    "peer_wait_ms": ("peer_wait_seconds", "part of the queue that waits for the peer's processor", 1e-3),
     "flight_bytes": ("flight_bytes", "sent and not yet acknowledged", 1),
     "mtu_bytes": ("mtu_bytes", "largest IP packet known to pass", 1),
     "last_heard_s": ("last_heard_seconds", "time since the peer was heard on this link", 1),

@@ -33,9 +33,10 @@ A link report of FEEDBACK, cumulative, so that a lost one harms nobody:
 | 1 | link | |
 | 6 | highest | highest lseq received |
 | 6 | base | everything from base to highest has been received but for the ranges; nothing is said of what is below |
-| 4 | arrival | when `highest` came, receiver's microseconds |
+| 4 | arrival | when `highest` came, receiver's microseconds, and `wait` |
 | 4 | delay | its one-way delay: arrival - ts, offset by the unknown difference of the clocks |
-| 4 | delay_min | the least one-way delay since the last report |
+| 4 | delay_min | the least one-way delay since the last report, and `wait` |
+| 4 | wait | microseconds that what has come stands in the receiver's socket because it never catches up with reading |
 | 6 | bytes | bytes of UDP payload received on the link so far |
 | 6 | datagrams | datagrams received on the link so far |
 | 1 | count | number of ranges |
@@ -102,7 +103,7 @@ _UNFINISHED_HEAD: Final = struct.Struct(">HB")
 _CONTROL_HEAD: Final = struct.Struct(">BH")
 _PING: Final = struct.Struct(">QB")
 _PONG: Final = struct.Struct(">Q")
-_REPORT: Final = struct.Struct(">BHIHIIIIHIHIB")
+_REPORT: Final = struct.Struct(">BHIHIIIIIHIHIB")
 _RANGE: Final = struct.Struct(">HH")
 _GONE: Final = struct.Struct(">BIH")
 _HOLD: Final = struct.Struct(">BII")
@@ -180,6 +181,8 @@ class LinkReport(NamedTuple):
     received_datagrams: int
     missing: Sequence[tuple[int, int]]
     """Missing lseq as (first, last), newest first."""
+    wait_us: int = 0
+    """Part of the three times before that."""
 
 
 class Gone(NamedTuple):
@@ -254,6 +257,7 @@ def _pack_report(report: LinkReport) -> bytes:
                 report.arrival_us,
                 report.delay_us,
                 report.delay_min_us,
+                report.wait_us,
                 *_split48(report.received_bytes),
                 *_split48(report.received_datagrams),
                 len(ranges),
@@ -275,7 +279,7 @@ def unpack_feedback(body: bytes) -> list[LinkReport]:
 def _unpack_report(body: bytes, at: int) -> tuple[LinkReport, int]:
     if at + _REPORT.size > len(body):
         raise PeerError("FEEDBACK ends inside a link report")
-    link, high1, high0, base1, base0, arrival, delay, delay_min, bytes1, bytes0, count1, count0, ranges = (
+    link, high1, high0, base1, base0, arrival, delay, delay_min, wait, bytes1, bytes0, count1, count0, ranges = (
         _REPORT.unpack_from(body, at)
     )
     at += _REPORT.size
@@ -290,7 +294,7 @@ def _unpack_report(body: bytes, at: int) -> tuple[LinkReport, int]:
         if length:
             missing.append((max(last - length + 1, 0), last))
     received_bytes, datagrams = bytes1 << 32 | bytes0, count1 << 32 | count0
-    return LinkReport(link, highest, base, arrival, delay, delay_min, received_bytes, datagrams, missing), at
+    return LinkReport(link, highest, base, arrival, delay, delay_min, received_bytes, datagrams, missing, wait), at
 
 
 def _split48(value: int) -> tuple[int, int]:

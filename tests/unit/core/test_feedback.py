@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlvpn.core.feedback import MAX_GAPS, OWN_WAIT_NS, REPORTS_PER_GAP, LinkReceiver
+from mlvpn.core.feedback import LATE_REPORTS, MAX_GAPS, OWN_WAIT_NS, REPORTS_PER_GAP, LinkReceiver
 from mlvpn.core.mtu import IPV6_UDP_BYTES, SMALLEST_PATH_MTU
 from mlvpn.core.recovery import SentLog, SentRun
 from mlvpn.core.run import build_bodies
@@ -60,18 +60,23 @@ def read_late(receiver: LinkReceiver, first: int, waits_ms: list[int], read_ms: 
 
 
 def test_an_end_that_now_and_then_reads_late_is_no_longer_link() -> None:
-    report = read_late(LinkReceiver(), 0, [90, 50, OWN_WAIT_MS], read_ms=100)
-    assert (report.delay_min_us, report.delay_us) == (7, 7)
-    assert report.arrival_us == (NOW_NS + (100 - OWN_WAIT_MS) * NS_PER_MS) // 1000
+    receiver = LinkReceiver()
+    for number in range(3 * LATE_REPORTS):
+        wait_ms = OWN_WAIT_MS if number % LATE_REPORTS == 1 else 90
+        report = read_late(receiver, 2 * number, [90, wait_ms], read_ms=100 + 100 * number)
+        assert (report.wait_us, report.delay_min_us, report.delay_us) == (0, 7, 7)
+        assert report.arrival_us == (NOW_NS + (100 + 100 * number - wait_ms) * NS_PER_MS) // 1000
 
 
 def test_one_that_always_reads_late_is() -> None:
     receiver = LinkReceiver()
-    report = read_late(receiver, 0, [90, OWN_WAIT_MS + 30, 70], read_ms=100)
-    assert (report.delay_min_us, report.delay_us) == (30_007, 30_007)
-    assert report.arrival_us == (NOW_NS + (100 - 70 + 30) * NS_PER_MS) // 1000
+    for number in range(LATE_REPORTS - 1):
+        assert read_late(receiver, number, [90], read_ms=100 + number).wait_us == 0
+    report = read_late(receiver, 20, [90, OWN_WAIT_MS + 30, 70], read_ms=110)
+    assert (report.wait_us, report.delay_min_us, report.delay_us) == (30_000, 30_007, 30_007)
+    assert report.arrival_us == (NOW_NS + (110 - 70 + 30) * NS_PER_MS) // 1000
     assert receiver.report(0, NOW_NS).arrival_us == report.arrival_us  # nothing new: arrivals do not go back
-    assert read_late(receiver, 3, [5], read_ms=130).delay_us == 7
+    assert read_late(receiver, 23, [5], read_ms=130).delay_us == 7
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 200), st.booleans()), max_size=60))

@@ -25,6 +25,7 @@ class EchoCore:
     """Sends every frame over link1, delivers every datagram, and asks to be woken at ``deadline_ns``."""
 
     may_rest = True
+    submit_bytes = 1 << 20
 
     def __init__(self) -> None:
         self.sends: list[Train] = []
@@ -165,6 +166,18 @@ def test_a_core_that_has_ever_more_to_send_does_not_keep_the_loop() -> None:
         setting.core.deadline_ns = time.monotonic_ns()
         setting.bridge.flush()
         await setting.core.woken.wait()
+
+    run(body)
+
+
+def test_who_has_more_to_send_than_one_round_takes_goes_on_at_once_after_the_others() -> None:
+    async def body(setting: Setting) -> None:
+        setting.bridge.attach("link1", setting.link_socket)
+        setting.core.endless = True
+        setting.peer.sendto(IPV4, setting.link_socket.local)
+        assert await setting.events.get() == LinkUp("link1")
+        await setting.core.woken.wait()  # although the core asks for no time
+        setting.core.endless = False
 
     run(body)
 

@@ -23,6 +23,7 @@ REPORT = LinkReport(
     received_bytes=0x0A0B0C0D0E0F,
     received_datagrams=0x000000001234,
     missing=[(0x0102030405A0, 0x0102030405A2), (0x010203040510, 0x010203040510)],
+    wait_us=0xABCD,
 )
 
 GOLDEN: dict[str, tuple[bytes, str]] = {
@@ -31,7 +32,7 @@ GOLDEN: dict[str, tuple[bytes, str]] = {
     "pong": (frame.pack_pong(0xFFFEFDFCFBFAF9F8), "020008 fffefdfcfbfaf9f8"),
     "feedback": (
         frame.pack_feedback([REPORT]),
-        "03002e 02 0102030405aa 010203040500 11223344 55667788 55667700 0a0b0c0d0e0f 000000001234 02"
+        "030032 02 0102030405aa 010203040500 11223344 55667788 55667700 0000abcd 0a0b0c0d0e0f 000000001234 02"
         "0008 0003 009a 0001",
     ),
     "gone": (frame.pack_gone([Gone(3, 7, 2), Gone(15, 0xFFFFFFFF, 1)]), "04000e 03 00000007 0002 0f ffffffff 0001"),
@@ -124,7 +125,16 @@ def reports(draw: st.DrawFn) -> LinkReport:
     total = st.integers(0, (1 << 48) - 1)
     base = draw(st.integers(0, missing[-1][0] if missing else highest))
     return LinkReport(
-        draw(st.integers(0, 255)), highest, base, draw(us), draw(us), draw(us), draw(total), draw(total), missing
+        draw(st.integers(0, 255)),
+        highest,
+        base,
+        draw(us),
+        draw(us),
+        draw(us),
+        draw(total),
+        draw(total),
+        missing,
+        draw(us),
     )
 
 

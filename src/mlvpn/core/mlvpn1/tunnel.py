@@ -42,6 +42,8 @@ class Mlvpn1Tunnel:
 
     may_rest = False
     """A C peer takes a window at a time and acknowledges every second packet alone: each rest would be a pause."""
+    submit_bytes = 1 << 20
+    """Nothing overtakes anything here, and all that a C peer has room for is sealed at once."""
 
     def __init__(
         self, config: Config, now_ns: int, random: Callable[[int], bytes], matching: Matching | None = None
