@@ -1,7 +1,8 @@
 """Two tunnels and the links between them in virtual time: hours of bad network in seconds, the same again by seed.
 
-Owns the clock and the links (rate, delay, jitter, reordering, loss, queue, cuts, changing addresses). Does not own what
-is sent (`sim/traffic.py`), the accounting of it (`sim/ledger.py`) or what is asserted (the tests).
+Owns the clock, the links (rate, delay, jitter, reordering, loss, queue, cuts, changing addresses) and how fast an end
+reads. Does not own what is sent (`sim/traffic.py`), the accounting of it (`sim/ledger.py`) or what is asserted (the
+tests).
 
 A packet is an IPv4/UDP or TCP packet with a 64-bit number in its payload, so that the far end can tell which came.
 """
