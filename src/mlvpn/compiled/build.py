@@ -1,7 +1,7 @@
 """Compile the modules a packet passes: ``python -m mlvpn.compiled.build``.
 
-Needs mypy (which brings mypyc), setuptools, a C compiler and the headers of this Python (Debian: gcc python3-dev). It
-takes a minute, and nothing if the sources are those of the last time. What was built takes the place of the old only
+Needs mypy 2.2 (which brings mypyc), setuptools, a C compiler and the headers of this Python (Debian: gcc python3-dev).
+It takes a minute, and nothing if the sources are those of the last time. What was built takes the place of the old only
 when it is whole; a running daemon keeps what it has.
 """
 
@@ -15,11 +15,15 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 from mlvpn.compiled import HERE, LIB, LIBRARY, MANIFEST, MODULES, SUFFIX, fingerprints, source, unusable_because
 
 GROUP = LIBRARY.removesuffix("__mypyc")
+LEAST_MYPY = (2, 2)
+"""Code that older ones compile never frees the left half of a ``bytes + bytes``: a daemon grew by megabytes with every
+gigabyte it carried (https://github.com/python/mypy/pull/21469)."""
 OPTIMISATION = "1"
 """With 2 the compiler takes nearly twice as long, for code that is no faster."""
 
@@ -40,6 +44,8 @@ def build() -> None:
 
 def _compile(lib: Path, scratch: Path) -> None:
     """Let mypyc write C, and setuptools compile it into ``lib``."""
+    if tuple(map(int, version("mypy").split(".")[:2])) < LEAST_MYPY:
+        raise RuntimeError(f"mypy {version('mypy')} compiles to code that leaks memory, 2.2 does not")
     from mypyc.build import mypycify
     from setuptools import Distribution
 
@@ -82,7 +88,7 @@ def _build_and_say() -> None:
             build()
     except (Exception, SystemExit) as error:
         print(said.getvalue(), file=sys.stderr)
-        sys.exit(f"modules not compiled ({error}); they run as they are. To build: mypy, gcc, python3-dev.")
+        sys.exit(f"modules not compiled ({error}); they run as they are. To build: mypy>=2.2, gcc, python3-dev.")
     print("compiled")
 
 

@@ -107,8 +107,8 @@ class Piece:
             return False
         if self._offset != before._offset + before.count * size:
             return False
-        template = slice(SLICE_HEAD.size - 1, SLICE_HEAD.size + head)
-        return self._body[0] == before._body[0] and self._body[template] == before._body[template]
+        first, end = SLICE_HEAD.size - 1, SLICE_HEAD.size + head  # csum_start and the template
+        return self._body[0] == before._body[0] and self._body[first:end] == before._body[first:end]
 
 
 def deliveries(pieces: Sequence[Piece]) -> list[Delivery]:

@@ -15,6 +15,7 @@ import stat
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 from mlvpn.config import load, read_file
 from mlvpn.core.events import Address
@@ -169,7 +170,8 @@ async def resolve(host: str, port: int) -> list[tuple[int, Address]]:
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise LinkError(f"cannot resolve {host!r}: {why}") from error
-    return [(int(family), address) for family, _, _, _, address in found]
+    # Its third form of an address is that of a Python built without IPv6.
+    return [(int(family), cast(Address, address)) for family, _, _, _, address in found]
 
 
 async def run_script(command: list[str], env: dict[str, str]) -> int:

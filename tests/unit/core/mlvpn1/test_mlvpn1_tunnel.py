@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from memory import kept_blocks
 from mlvpn.config import Config, parse
 from mlvpn.core.burst_io import ReceivedTrain, Train
 from mlvpn.core.events import Event, LinkDown, LinkUp, Log, SocketWanted
@@ -632,3 +633,17 @@ def test_no_bytes_from_the_network_raise() -> None:
         give(server, bytes(bent), 0)
     give(server, genuine, 0, link="unknown", source=("192.0.2.1", 1))
     assert server.snapshot(0)["drops"]["unknown_link_datagrams"] == 1
+
+
+def test_traffic_leaves_nothing_behind() -> None:
+    pair, bursts = Pair(tunnel("client"), tunnel("server")), 400
+
+    def pass_traffic() -> None:
+        for number in range(bursts):
+            pair.submit("client", *(bytes([0x45, number & 255]) + bytes(size) for size in (60, 700, 1300)))
+            pair.run(0.005)
+        pair.run(3)
+        pair.sent.clear()
+        pair.received["server"].clear()
+
+    assert kept_blocks(pass_traffic) < bursts // 4
