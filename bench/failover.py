@@ -142,7 +142,11 @@ def stability_lines(result: Stability) -> list[str]:
     lines = [f"{result.seconds:g} s; link: declared down, only suspected"]
     lines += [f"- {key}: {downs}, {result.suspected[key]}" for key, downs in result.went_down.items()]
     rates = ", ".join(mbit(rate_bps) for rate_bps in result.goodput_bps)
-    return [*lines, f"- transfers: {rates} Mbit/s; pings lost: {result.pings_lost} of {result.pings}", verdict(result)]
+    lines.append(f"- transfers: {rates} Mbit/s; pings lost: {result.pings_lost} of {result.pings}")
+    sizes = (
+        f"{end} {', '.join(figure(size / 1e6, 1) for size in after)}" for end, after in result.memory_bytes.items()
+    )
+    return [*lines, f"- memory after each, MB: {'; '.join(sizes)}", verdict(result)]
 
 
 def verdict(result: Judged) -> str:

@@ -32,6 +32,8 @@ UNSTEADY = (
 )
 """Wi-Fi in the next room, a lossy radio link, LTE, and a bad DSL line: all alive."""
 LOAD_S, REST_S = 50.0, 10.0
+MAX_GROWN_MB = 2.0
+"""What passes leaves nothing behind; a heap is never quite the same twice."""
 
 
 # -- an idle tunnel notices
@@ -102,6 +104,13 @@ class Stability:
     broken_flows: int = 0
     pings: int = 0
     pings_lost: int = 0
+    memory_bytes: dict[str, list[int]] = field(default_factory=dict)
+    """Of each end, resident, after each transfer and its rest."""
+
+    @property
+    def grown_bytes(self) -> int:
+        """By how much an end has grown since the first transfer."""
+        return max((after[-1] - after[0] for after in self.memory_bytes.values()), default=0)
 
     def checks(self) -> list[Check]:
         """Hold the figures against their limits."""
@@ -109,6 +118,7 @@ class Stability:
         return [
             Check("links declared down", downs, 0, at_least=False),
             Check("flows broken", self.broken_flows, 0, at_least=False),
+            Check("memory grown, MB", self.grown_bytes / 1e6, MAX_GROWN_MB, at_least=False),
         ]
 
 
@@ -133,6 +143,8 @@ def measure_stability(seconds: float, progress: Progress, command: Command) -> S
             count_events(result, tunnel)
             progress.finish(f"{mbit(report.rate_bps())} Mbit/s; so far {sum(result.went_down.values())} links down")
             time.sleep(max(0.0, min(REST_S, end_s - time.monotonic())))
+            for end, daemon in (("client", tunnel.client), ("server", tunnel.server)):
+                result.memory_bytes.setdefault(end, []).append(daemon.memory_bytes())
         pings = probes.wait()
         count_events(result, tunnel)
     result.pings, result.pings_lost = len(pings.probes), pings.lost

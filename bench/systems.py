@@ -5,7 +5,8 @@
 
 Every tunnel gets the same inner MTU and its defaults otherwise. Those that can bond do so over all links of the lab;
 wireguard-go and OpenVPN use the first. Debian's packages are installed by ``install``, as root, with a message;
-C MLVPN and glorytun are measured where the environment names a binary (``MLVPN_C``, ``GLORYTUN``).
+C MLVPN and glorytun are measured where the environment names a binary (``MLVPN_C``, ``GLORYTUN``). The relay is no
+tunnel anybody would want, but what one in Python costs before it does anything (``relay``).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -258,6 +260,21 @@ def _await_interface(host: Host, interface: str, daemons: Sequence[Daemon]) -> N
             raise SystemFailure(f"no {interface} appeared; {_last_words(daemons)}")
 
 
+# -- a bare relay
+
+
+def _start_relay(lab: Lab, stack: ExitStack) -> Running:
+    began_s = time.monotonic()
+    daemons = []
+    for end, peer in (ENDS, ENDS[::-1]):
+        addresses = _first_address(lab, end), _first_address(lab, peer)
+        argv = [sys.executable, "-m", "bench.relay", "relay0", *addresses, str(PORT)]
+        daemons.append(_spawn(lab, stack, end, argv))
+        _await_interface(lab.host(end), "relay0", daemons)
+        _configure(lab.host(end), "relay0")
+    return _await_answer(lab, "relay0", daemons, began_s)
+
+
 # -- what they share
 
 
@@ -309,6 +326,7 @@ SYSTEMS = {
         _our_system("ours-python", _ours("python", "no")),
         _our_system("ours-c", _ours("c", "yes"), _not_built),
         _our_system("ours-interpreted", _ours("c", "no"), _no_kernels),
+        System("relay", _start_relay),
         System("wireguard-go", _start_wireguard, packages={"wireguard-go": "wireguard-go", "wg": "wireguard-tools"}),
         System("openvpn", _start_openvpn, packages={"openvpn": "openvpn", "openssl": "openssl"}),
         System("mlvpn-c", _start_mlvpn_c, bonds=True, absent_because=partial(_not_named, "MLVPN_C")),
