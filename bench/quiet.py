@@ -109,8 +109,8 @@ class Stability:
 
     @property
     def grown_bytes(self) -> int:
-        """By how much an end has grown since the first transfer."""
-        return max((after[-1] - after[0] for after in self.memory_bytes.values()), default=0)
+        """By how much an end has grown since it had sent and received once: the second transfer goes the other way."""
+        return max((after[-1] - after[1] for after in self.memory_bytes.values() if len(after) > 1), default=0)
 
     def checks(self) -> list[Check]:
         """Hold the figures against their limits."""
