@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlvpn import compiled
+from mlvpn.compiled import build
 
 SRC = Path(__file__).parents[3] / "src"
 TESTS = SRC.parent / "tests"
@@ -138,6 +139,15 @@ def test_they_pass_their_tests_interpreted_too() -> None:
         capture_output=True,
     )
     assert done.returncode == 0, done.stdout[-4000:]
+
+
+def test_a_mypy_whose_code_leaks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And whatever was built before stays."""
+    before = sorted(compiled.HERE.rglob("*"))
+    monkeypatch.setattr(build, "version", lambda _package: "2.1.0")
+    with pytest.raises(RuntimeError, match=r"mypy 2\.1\.0 .* leaks"):
+        build.build()
+    assert sorted(compiled.HERE.rglob("*")) == before
 
 
 def test_another_word_is_refused() -> None:
