@@ -2,7 +2,8 @@
 
     python -m bench.failover [--rows 2,5] [--cc cubic] [--direction down] [--python]    each link cut in turn, loaded
                                                                                         and idle
-    python -m bench.failover --stability 600    instead: unsteady but living links; how many are declared down
+    python -m bench.failover --stability 600    instead: unsteady but living links; how many are declared down,
+                                               and whether memory grows (three transfers, 180 s, at least)
     python -m bench.failover --fairness         instead: two tunnels on the same links, a foreign flow on one
 
 Results go to ``bench/results/failover.json`` and ``.md`` (``stability``, ``fairness``). Exit code: 0 when it could
@@ -48,7 +49,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rows", type=one_of("row", numbers), default=DEFAULT_ROWS, help="of the matrix, like 2,5")
     parser.add_argument("--cc", type=one_of("congestion control", CONGESTIONS), default=["cubic"])
     parser.add_argument("--direction", type=one_of("direction", DIRECTIONS), default=["down"])
-    parser.add_argument("--stability", type=float, metavar="SECONDS", help="only: living links stay up")
+    parser.add_argument(
+        "--stability", type=float, metavar="SECONDS", help="only: living links stay up, memory does not grow"
+    )
     parser.add_argument("--fairness", action="store_true", help="only: shares of a bottleneck")
     add_options(parser)
     return parser.parse_args(arguments)

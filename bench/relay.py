@@ -1,4 +1,4 @@
-"""The least that a tunnel in Python can be: ``python -m bench.relay NAME LOCAL REMOTE PORT``, as root.
+"""The least that a tunnel in Python can be: ``python -m bench.relay NAME MTU LOCAL REMOTE PORT``, as root.
 
 Packets from the TUN device NAME go to REMOTE, one to a datagram, and those from there to the device. Nothing is
 encrypted, ordered, counted or decided. What it adds to a ping is what the kernel and the interpreter take for
@@ -14,15 +14,14 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from bench.systems import MTU_BYTES
 from mlvpn.system.tun import FRAME_BYTES, open_tun
 
 
 def main(arguments: Sequence[str]) -> None:
     """Relay until killed."""
-    name, local, remote, port = arguments
+    name, mtu_bytes, local, remote, port = arguments
     os.environ["MLVPN_NO_OFFLOAD"] = "1"  # single packets
-    device, _ = open_tun(name, "tun", MTU_BYTES)
+    device, _ = open_tun(name, "tun", int(mtu_bytes))
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind((local, int(port)))
     sock.connect((remote, int(port)))

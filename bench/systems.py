@@ -268,7 +268,7 @@ def _start_relay(lab: Lab, stack: ExitStack) -> Running:
     daemons = []
     for end, peer in (ENDS, ENDS[::-1]):
         addresses = _first_address(lab, end), _first_address(lab, peer)
-        argv = [sys.executable, "-m", "bench.relay", "relay0", *addresses, str(PORT)]
+        argv = [sys.executable, "-m", "bench.relay", "relay0", str(MTU_BYTES), *addresses, str(PORT)]
         daemons.append(_spawn(lab, stack, end, argv))
         _await_interface(lab.host(end), "relay0", daemons)
         _configure(lab.host(end), "relay0")

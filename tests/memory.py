@@ -15,7 +15,9 @@ def kept_blocks(pass_traffic: Callable[[], None]) -> int:
     pass_traffic()  # estimates, caches and the like have been filled once
     before = _blocks()
     pass_traffic()
-    return _blocks() - before
+    kept = _blocks() - before
+    print(f"blocks of memory kept: {kept}")
+    return kept
 
 
 def _blocks() -> int:

@@ -1,8 +1,8 @@
 """Compile the modules a packet passes: ``python -m mlvpn.compiled.build``.
 
-Needs mypy 2.2 (which brings mypyc), setuptools, a C compiler and the headers of this Python (Debian: gcc python3-dev).
-It takes a minute, and nothing if the sources are those of the last time. What was built takes the place of the old only
-when it is whole; a running daemon keeps what it has.
+Needs mypy 2.2 or newer (it brings mypyc), setuptools, a C compiler and the headers of this Python (Debian: gcc
+python3-dev). It takes a minute, and nothing if the sources are those of the last time. What was built takes the place
+of the old only when it is whole; a running daemon keeps what it has.
 """
 
 from __future__ import annotations

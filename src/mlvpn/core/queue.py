@@ -28,8 +28,8 @@ from mlvpn.wire.header import OVERHEAD_BYTES
 QUANTUM_BYTES: Final = 1514
 LIMIT_BYTES: Final = 8 << 20
 """Total backlog; beyond it the fattest flow loses from its head. 64 ms at 1 Gbit/s: where the processor is what
-limits, the windows of many flows at their start come here before CoDel has its say. 12 MB took 11 MB more of memory
-beside eight flows, and nothing was faster."""
+limits, the windows of many flows at their start come here before CoDel has its say. 12 MB took more memory beside
+eight flows, and nothing was faster."""
 
 IDLE_NS: Final = 1 * NS_PER_S
 """A flow this long silent starts anew: by then all it sent has been delivered, so order cannot break."""

@@ -170,7 +170,7 @@ async def resolve(host: str, port: int) -> list[tuple[int, Address]]:
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise LinkError(f"cannot resolve {host!r}: {why}") from error
-    # Its third form of an address is that of a Python built without IPv6.
+    # The type of getaddrinfo has one more form of an address, that of a Python built without IPv6.
     return [(int(family), cast(Address, address)) for family, _, _, _, address in found]
 
 

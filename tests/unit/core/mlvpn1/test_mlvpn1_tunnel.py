@@ -643,7 +643,10 @@ def test_traffic_leaves_nothing_behind() -> None:
             pair.submit("client", *(bytes([0x45, number & 255]) + bytes(size) for size in (60, 700, 1300)))
             pair.run(0.005)
         pair.run(3)
+        arrived_packets.append(len(pair.received["server"]))
         pair.sent.clear()
         pair.received["server"].clear()
 
+    arrived_packets: list[int] = []
     assert kept_blocks(pass_traffic) < bursts // 4
+    assert arrived_packets[1] == 3 * bursts
